@@ -1,0 +1,237 @@
+"""The structure of the book: every notebook keeps the rules, and every rule is seen to fail on a broken notebook."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import structure_rules as rules
+from structure_rules import Notebook
+
+from weightbook.book.ledger import chapters, source_hash
+from weightbook.book.settings import find_root
+
+ROOT = Path(__file__).resolve().parents[1]
+NBS = ROOT / "nbs"
+
+# The notebooks that `make test` runs, and the smallest number of code cells each must run. A notebook that is renamed,
+# skipped or emptied is noticed here; a new one is added here.
+EXPECTED = {}
+
+
+def key(path: Path) -> str:
+    return path.relative_to(NBS).with_suffix("").as_posix()
+
+
+NOTEBOOKS = sorted(p for p in [*NBS.glob("*.ipynb"), *NBS.glob("[!_.]*/*.ipynb")] if not p.name.startswith(("_", ".")))
+CHAPTERS = [path for path in NOTEBOOKS if path.parent != NBS and path.name[0].isdigit()]
+MODULES = sorted(p for p in (ROOT / "weightbook").rglob("*.py") if not p.name.startswith("_"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=key)
+@pytest.mark.parametrize("rule", rules.EVERY, ids=lambda rule: rule.__name__)
+def test_every_notebook(rule, path):
+    assert rule(Notebook(path)) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=key)
+@pytest.mark.parametrize("rule", rules.CHAPTER, ids=lambda rule: rule.__name__)
+def test_chapter(rule, path):
+    assert rule(Notebook(path)) == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=key)
+def test_every_claim_has_a_verdict(path):
+    assert rules.claims_recorded(Notebook(path), NBS / "ledger") == []
+
+
+def test_chapters_are_all_in_a_part():
+    assert find_root(ROOT) == ROOT
+    assert sorted(path for path in chapters() if path.is_relative_to(NBS)) == CHAPTERS != []
+
+
+def test_no_ledger_without_its_chapter():
+    names = {Notebook(path).name for path in CHAPTERS}
+    assert {path.stem for path in (NBS / "ledger").glob("*.json")} == names
+
+
+def executed_cells(path: Path) -> int:
+    "The code cells that a test run executes: not empty, and not set aside by a flag"
+    return sum(bool(cell.lines) and not cell.directives.keys() & {"long", "gpu"} for cell in Notebook(path).code)
+
+
+def test_the_expected_notebooks_run():
+    from nbdev.doclinks import nbglob
+
+    run = {Path(path).resolve() for path in nbglob(NBS, as_path=True)}
+    assert {key(path) for path in run if Notebook(path).code} == set(EXPECTED)
+    found = {name: executed_cells(NBS / f"{name}.ipynb") for name in EXPECTED}
+    assert {name: count for name, count in found.items() if count < EXPECTED[name]} == {}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_public_names_are_documented(path):
+    assert rules.public_docs(path) == []
+
+
+# ---- the rules are seen to fail --------------------------------------------------------------------------------------
+
+
+def code(source, outputs=()):
+    return {"cell_type": "code", "source": source, "outputs": list(outputs), "metadata": {}, "execution_count": None}
+
+
+def markdown(source):
+    return {"cell_type": "markdown", "source": source, "metadata": {}}
+
+
+PICTURE = {"output_type": "display_data", "metadata": {}, "data": {"image/svg+xml": "<svg/>"}}
+ALT = "#| fig-alt: The measured curve falls from 4 to 1 and stays there"
+SOUND = [
+    code("#| default_exp lowbit.toy"),
+    markdown("# Toy\n\n> A chapter in miniature"),
+    code('passport("toy")'),
+    markdown("## The problem\n\nA short text."),
+    markdown("## Derivation\n\n$$a=b \\tag{1}$$"),
+    code("assert_close(a, b)"),
+    markdown("$$c=d \\tag{2}$$"),
+    code("x = 1\nx"),
+    markdown("## Implementation"),
+    code('#| exports\ndef double(x):\n    "Twice `x`, eq. (2)"\n    return 2 * x'),
+    code("assert double(2) == 4  # eq. (2)"),
+    markdown("## On the GPU"),
+    markdown("## Reproduction"),
+    code(f"{ALT}\nfig_curve()", [PICTURE]),
+    markdown("## Ledger"),
+    code('ledger.claim("C1", "it is", where="here", paper="1")\nledger.record("C1", "1", holds=True, scale="all")'),
+    markdown("## Use it"),
+    markdown("## What we learned"),
+]
+
+
+@pytest.fixture
+def write(tmp_path):
+    "Write cells as the stamped chapter `lowbit/01_toy`, with a ledger beside it"
+
+    def write(cells, *, stamp=None, metadata=None, ledger=None):
+        path = tmp_path / "lowbit" / "01_toy.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        content = {"cells": cells, "metadata": metadata or {}, "nbformat": 4, "nbformat_minor": 5}
+        path.write_text(json.dumps(content))
+        content["metadata"]["weightbook"] = {"profile": "book", "code_hash": source_hash(path)} | (stamp or {})
+        path.write_text(json.dumps(content))
+        claims = [{"id": "C1", "verdict": "reproduced"}]
+        stored = {"claims": claims, "profile": "book", "source_hash": source_hash(path)} | (ledger or {})
+        (tmp_path / "toy.json").write_text(json.dumps(stored))
+        return Notebook(path)
+
+    return write
+
+
+def test_the_sound_chapter_breaks_no_rule(write, tmp_path):
+    nb = write(SOUND)
+    assert [complaint for rule in rules.EVERY + rules.CHAPTER for complaint in rule(nb)] == []
+    assert rules.claims_recorded(nb, tmp_path) == []
+
+
+def replace(at, cell):
+    cells = copy.deepcopy(SOUND)
+    cells[at] = cell
+    return cells
+
+
+def without(at):
+    return [cell for index, cell in enumerate(copy.deepcopy(SOUND)) if index != at]
+
+
+ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
+WIDGET = {"output_type": "display_data", "metadata": {}, "data": {"application/vnd.jupyter.widget-view+json": {}}}
+BROKEN = [
+    ("summary_line", replace(1, markdown("# Toy\n\n> Gains $\\times 2$")), "summary holds"),
+    ("summary_line", replace(1, markdown("# Toy\n\nno summary")), "one `>` summary"),
+    ("summary_line", replace(1, markdown("## Toy\n\n> summary")), "H1"),
+    ("cell_sizes", replace(7, code("x = 1\n" * 41)), "41 lines"),
+    ("cell_sizes", [*SOUND, *[code("x = 1\n" * 9)] * 20], "median of 9"),
+    ("cell_sizes", [*SOUND, *[code("x = 1\n" * 21)] * 5], "nine of ten"),
+    ("outputs", replace(7, code("1 / 0", [ERROR])), "stores an error"),
+    ("outputs", replace(7, code("bar()", [WIDGET])), "widget"),
+    ("file_size", replace(7, code("x", [{"output_type": "stream", "name": "stdout", "text": "x" * 1_600_000}])), "MB"),
+    ("figure_alt", replace(13, code("fig_curve()", [PICTURE])), "fig-alt"),
+    ("figure_alt", replace(13, code("#| fig-alt:\nfig_curve()", [PICTURE])), "fig-alt"),
+    ("figure_alt", replace(13, code("#| fig-alt: a curve\nfig_curve()", [PICTURE])), "20 characters"),
+    ("figure_alt", replace(13, code(f"{ALT}\n#| and more words\nfig_curve()", [PICTURE])), "second line"),
+    ("nothing_skipped", replace(5, code("#| eval: false\nassert_close(a, b)")), "never run"),
+    ("nothing_skipped", replace(5, code("#| notest\nassert_close(a, b)")), "never run"),
+    ("nothing_skipped", replace(0, markdown("---\nskip_exec: true\n---")), "skipped"),
+    ("anatomy", replace(0, code("#| default_exp lowbit.other")), "must export to lowbit.toy"),
+    ("anatomy", without(2), "passport"),
+    ("anatomy", without(11), "On the GPU"),
+    ("anatomy", [*SOUND[:11], SOUND[12], SOUND[11], *SOUND[13:]], "sections must be"),
+    ("anatomy", [*SOUND, markdown("## Appendix")], "none of the anatomy"),
+    ("equations_checked", without(5), "equation (1)"),
+    ("equations_checked", replace(5, code("print(a - b)")), "equation (1)"),
+    ("equations_checked", replace(5, code("#| exports\nassert a == b")), "equation (1)"),
+    ("equations_checked", replace(10, code("assert double(2) == 4  # eq. (3)")), "equation (2)"),
+    ("equations_checked", replace(4, markdown("$$a=b \\tag{1}$$\n\n$$a=c \\tag{3}$$")), "equation (3)"),
+    ("equations_checked", replace(6, markdown("$$c=d \\tag{1}$$")), "twice"),
+    ("numbered_equations", replace(6, markdown("$$c=d \\tag{3}$$")), "1, 3"),
+    ("numbered_equations", replace(4, markdown("$$a=b$$")), "tags run 2"),
+    ("markdown_sizes", replace(3, markdown("word " * 201)), "201 words"),
+    ("markdown_sizes", [*SOUND, *[code("x")] * 20], "Markdown cells for"),
+    ("source_shown", replace(9, code("#| export\ndef double(x):\n    return 2 * x")), "0 of 1"),
+    ("source_shown", replace(9, code("x = 1")), "nothing is exported"),
+    ("chapter_stamp", replace(13, code("fig_curve()")), "no outputs"),
+]
+
+
+@pytest.mark.parametrize(("rule", "cells", "complaint"), BROKEN)
+def test_a_broken_notebook_is_noticed(write, rule, cells, complaint):
+    found = getattr(rules, rule)(write(cells))
+    assert any(complaint in line for line in found), found
+
+
+def test_a_stale_stamp_is_noticed(write):
+    stale = write(SOUND, stamp={"code_hash": "0" * 16})
+    assert rules.fresh_stamp(stale) == ["the code changed since its outputs were made"]
+    assert rules.chapter_stamp(write(SOUND, stamp={"profile": "quick"})) == ["outputs are from the quick profile"]
+    nb = write(SOUND)
+    del nb.metadata["weightbook"]
+    assert rules.fresh_stamp(nb) == ["outputs without a stamp"]
+    assert rules.outputs(write(SOUND, metadata={"widgets": {}})) == ["widget state is stored"]
+
+
+@pytest.mark.parametrize(
+    ("ledger", "complaint"),
+    [
+        ({"claims": []}, "claim C1"),
+        ({"claims": [{"id": "C2", "verdict": "partly"}]}, "claim C2"),
+        ({"claims": [{"id": "C1", "verdict": "mostly"}]}, "'mostly'"),
+        ({"claims": [{"id": "C1", "verdict": "partly"}, {"id": "C3", "verdict": "partly"}]}, "must run C1"),
+        ({"source_hash": "0" * 16}, "other code"),
+        ({"profile": "quick"}, "quick profile"),
+    ],
+)
+def test_a_broken_ledger_is_noticed(write, tmp_path, ledger, complaint):
+    found = rules.claims_recorded(write(SOUND, ledger=ledger), tmp_path)
+    assert any(complaint in line for line in found), found
+
+
+def test_a_missing_ledger_is_noticed(write, tmp_path):
+    nb = write(SOUND)
+    (tmp_path / "toy.json").unlink()
+    assert rules.claims_recorded(nb, tmp_path) == ["no ledger toy.json for 1 claims"]
+
+
+def test_missing_documentation_is_noticed(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        '__all__ = ["f", "K"]\n'
+        'def f(a,  # a number\n      b):\n    return a\n\n'
+        'class K:\n    "A thing"\n    def g(self, c): return c\n    def _h(self, d): return d\n'
+    )
+    assert sorted(rules.public_docs(path)) == [
+        "K.g has no docstring",
+        "K: parameter `c` has no comment",
+        "f has no docstring",
+        "f: parameter `b` has no comment",
+    ]
