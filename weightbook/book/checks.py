@@ -157,7 +157,7 @@ def z_test(
         )
     return z
 
-# %% ../../nbs/book/checks.ipynb #0b6a36b5
+# %% ../../nbs/book/checks.ipynb #f0a8e17b
 def _rounding(value: Any) -> float:
     "The relative rounding error of the dtype of `value`"
     if _is_tensor(value) and value.is_floating_point():
@@ -168,11 +168,11 @@ def _rounding(value: Any) -> float:
 
 def _z_scores(samples: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     "Distance of each mean from the expected one in standard errors; shape (...)"
-    mean, error = samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
-    distance = np.abs(mean - expected)
-    noise = 4 * eps * np.maximum(np.abs(mean), np.abs(expected))
-    distance = np.where(distance <= noise, 0.0, distance)
     with np.errstate(divide="ignore", invalid="ignore"):
+        mean, error = samples.mean(axis=0), samples.std(axis=0, ddof=1) / math.sqrt(len(samples))
+        distance = np.abs(mean - expected)
+        noise = 4 * eps * np.maximum(np.abs(mean), np.abs(expected))
+        distance = np.where(distance <= noise, 0.0, distance)
         return np.where((distance == 0) & np.isfinite(error), 0.0, distance / error)
 
 # %% ../../nbs/book/checks.ipynb #19ec5adb

@@ -153,7 +153,7 @@ def _lookup(name: str, argument: Any, ini: Path, table: dict[str, str]) -> _Foun
         return _Found(value, f"{ini}", ini.parent)
     return _Found(_DEFAULTS[name], "default", Path.cwd())
 
-# %% ../../nbs/book/settings.ipynb #f5613801
+# %% ../../nbs/book/settings.ipynb #8d88d9a1
 def _refusal(name: str, allowed: str, found: _Found) -> ValueError:
     return ValueError(f"`{name}` must be {allowed}, got {found.value!r} (from {found.origin})")
 
@@ -166,7 +166,7 @@ def _parse_profile(found: _Found) -> str:
 
 def _parse_seed(found: _Found) -> int:
     text = "" if isinstance(found.value, bool) else str(found.value)
-    if not re.fullmatch(r"\d{1,10}", text) or int(text) >= 2**32:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
         raise _refusal("seed", "an integer from 0 to 4294967295", found)
     return int(text)
 
@@ -198,14 +198,14 @@ def _default_cache() -> Path:
 
     return Path(pooch.os_cache("weightbook"))
 
-# %% ../../nbs/book/settings.ipynb #0c3f63dc
+# %% ../../nbs/book/settings.ipynb #5a528c21
 def resolve_device(
     name: str,  # "auto", "cpu", "cuda", "cuda:N" or "mps"
 ) -> str:  # the same without "auto"
     "The name of a device that this machine has"
     if name == "cpu":
         return name
-    if name not in ("auto", "cuda", "mps") and not re.fullmatch(r"cuda:\d+", str(name)):
+    if name not in ("auto", "cuda", "mps") and not re.fullmatch(r"cuda:[0-9]+", str(name)):
         raise ValueError(f"`device` must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     import torch
 
