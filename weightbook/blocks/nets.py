@@ -132,7 +132,7 @@ class SmallResNet(nn.Module):
         check_tensor("x", x, shape=(None, self.channels, None, None), floating=True)
         return self.head(self.stages(self.stem(x)).mean((2, 3)))
 
-# %% ../../nbs/blocks/nets.ipynb #6226cbb4
+# %% ../../nbs/blocks/nets.ipynb #def6f210
 class SmallViT(nn.Module):
     "Vision transformer with learned positions and mean pooling, for square images"
 
@@ -149,8 +149,8 @@ class SmallViT(nn.Module):
         dropout: float = 0.0,    # probability in [0, 1), inside the blocks
     ):
         super().__init__()
-        sizes = dict(patch=patch, classes=classes, channels=channels, width=width, depth=depth, heads=heads, ratio=ratio)
-        for name, value in sizes.items():
+        counts = dict(patch=patch, classes=classes, channels=channels, width=width, depth=depth, heads=heads)
+        for name, value in {**counts, "ratio": ratio}.items():
             check_integer(name, value, low=1)
         if check_integer("size", size, low=1) % patch:
             raise ValueError(f"`size` must be a multiple of `patch` = {patch}, got {size}")
