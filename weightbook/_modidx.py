@@ -347,6 +347,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'weightbook.book.ledger._save': ('book/ledger.html#_save', 'weightbook/book/ledger.py'),
                                         'weightbook.book.ledger._select': ('book/ledger.html#_select', 'weightbook/book/ledger.py'),
                                         'weightbook.book.ledger._text': ('book/ledger.html#_text', 'weightbook/book/ledger.py'),
+                                        'weightbook.book.ledger._validate_claim': ( 'book/ledger.html#_validate_claim',
+                                                                                    'weightbook/book/ledger.py'),
                                         'weightbook.book.ledger._validated': ('book/ledger.html#_validated', 'weightbook/book/ledger.py'),
                                         'weightbook.book.ledger.chapters': ('book/ledger.html#chapters', 'weightbook/book/ledger.py'),
                                         'weightbook.book.ledger.find_notebook': ( 'book/ledger.html#find_notebook',

@@ -188,7 +188,7 @@ def _text(name: str, value: Any, empty: bool = False) -> str:
         raise ValueError(f"`{name}` must not be empty")
     return line
 
-# %% ../../nbs/book/ledger.ipynb #e84f5baf
+# %% ../../nbs/book/ledger.ipynb #69bf2ab4
 class _Claims:
     "Which claims a paper makes, and which of them are pending"
     def __init__(
@@ -215,7 +215,7 @@ class _Claims:
         paper: str,  # the paper's value, with its unit
     ) -> None:
         "Declare a claim, before it is measured"
-        if not re.fullmatch(r"C[1-9]\d*[a-z]?", _text("id", id)):
+        if _text("id", id, empty=True) != id or not re.fullmatch(r"C[1-9][0-9]*[a-z]?", id):
             raise ValueError(f"`id` must be C and a number, such as C1 or C2a, got {id!r}")
         if id in self.rows:
             raise ValueError(f"`id` must be new, got {id!r}, which is declared already")
@@ -292,7 +292,7 @@ def _save(ledger: Ledger) -> Path:
     }
     return write_json(Path(folder) / f"{ledger.chapter}.json", content)
 
-# %% ../../nbs/book/ledger.ipynb #0806b9ea
+# %% ../../nbs/book/ledger.ipynb #5ca14367
 _KEYS = {"chapter": str, "title": str, "arxiv": str, "profile": str, "device": str, "versions": dict, "seed": int}
 _KEYS |= {"date": str, "source_hash": str, "claims": list}
 
@@ -303,17 +303,23 @@ def _validated(path: Path) -> dict:
         ledger = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(dict(ledger).get(key), kind)]
-    if wrong or set(ledger) - set(_KEYS):
-        raise ValueError(f"{path} is no ledger: check {', '.join(wrong or sorted(set(ledger) - set(_KEYS)))}")
+    found = ledger if isinstance(ledger, dict) else {}
+    wrong = [key for key, kind in _KEYS.items() if type(found.get(key)) is not kind] or sorted(set(found) - set(_KEYS))
+    if wrong:
+        raise ValueError(f"{path} is no ledger: check {', '.join(wrong)}")
     for claim in ledger["claims"]:
-        if set(claim) != set(_COLUMNS) or not all(isinstance(value, str) for value in claim.values()):
-            raise ValueError(f"{path}: claim {claim.get('id')!r} must hold text under {', '.join(_COLUMNS)}")
-        if claim["verdict"] not in VERDICTS:
-            raise ValueError(f"{path}: verdict of {claim['id']} must be one of {VERDICTS}, got {claim['verdict']!r}")
+        _validate_claim(claim, path)
     if len({claim["id"] for claim in ledger["claims"]}) < len(ledger["claims"]):
         raise ValueError(f"{path}: every claim must have an id of its own")
     return ledger
+
+
+def _validate_claim(claim: Any, path: Path) -> None:
+    found = claim if isinstance(claim, dict) else {"id": claim}
+    if set(found) != set(_COLUMNS) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{path}: claim {found.get('id')!r} must hold text under {', '.join(_COLUMNS)}")
+    if found["verdict"] not in VERDICTS:
+        raise ValueError(f"{path}: verdict of {found['id']} must be one of {VERDICTS}, got {found['verdict']!r}")
 
 # %% ../../nbs/book/ledger.ipynb #449baa10
 def load_ledgers(
