@@ -132,7 +132,7 @@ def test_every_imported_package_is_a_declared_dependency():
     used = {name for path in GENERATED for name in imported(path)} - set(sys.stdlib_module_names)
     brought = {"fastcore", "execnb"}  # by nbdev
     brought |= {"nbformat", "IPython", "matplotlib_inline"}  # by nbclient and ipykernel
-    brought |= {"cycler", "PIL"}  # by matplotlib
+    brought |= {"cycler", "PIL", "platformdirs", "filelock"}  # by matplotlib, pooch and torch
     assert {other_names.get(name, name) for name in used} - declared - brought == set()
 
 

@@ -72,32 +72,40 @@ def source_hash(
 # %% ../../nbs/book/ledger.ipynb #a765cbbb
 VERDICTS = ("reproduced", "partly", "not reproduced", "not attempted")
 
-# %% ../../nbs/book/ledger.ipynb #87990681
-def _as_bools(holds: Any) -> dict[str, bool] | list[bool]:
-    "Conditions as a mapping or a list of plain bools"
-    holds = holds.tolist() if hasattr(holds, "tolist") else holds
+# %% ../../nbs/book/ledger.ipynb #cdf23ea0
+_COMPARE = "write the comparison, such as `gap <= 0.1`"
+
+
+def _flag(value: Any) -> bool:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(value, bool):
+        raise TypeError(f"`holds` must hold bools, got {value!r}; {_COMPARE}")
+    return value
+
+
+def _conditions(holds: Any) -> list[tuple[str, bool]]:
+    "Names and truth values; the names are empty where none were given"
     if isinstance(holds, Mapping):
-        return dict(zip(map(str, holds), _as_bools(list(holds.values())), strict=True))
-    if isinstance(holds, str) or not isinstance(holds, (bool, Sequence)):
-        raise TypeError(f"`holds` must be a bool, a mapping or a sequence of bools, got {type(holds).__name__}")
-    flags = [holds] if isinstance(holds, bool) else [h.tolist() if hasattr(h, "tolist") else h for h in holds]
-    if not flags:
-        raise ValueError("`holds` must hold at least one condition, got none")
-    if wrong := [h for h in flags if not isinstance(h, bool)]:
-        raise TypeError(f"`holds` must hold bools, got {wrong[0]!r}; write the comparison, such as `gap <= 0.1`")
-    return flags
+        return [(str(name), _flag(value)) for name, value in holds.items()]
+    holds = holds.tolist() if hasattr(holds, "tolist") else holds
+    if isinstance(holds, bool):
+        return [("", holds)]
+    if isinstance(holds, str) or not isinstance(holds, Sequence):
+        raise TypeError(f"`holds` must be a bool, or a mapping or sequence of bools, got {holds!r}; {_COMPARE}")
+    return [("", _flag(value)) for value in holds]
 
-
+# %% ../../nbs/book/ledger.ipynb #4f979dce
 def _judge(holds: Any) -> tuple[str, str]:
     "The verdict, and which conditions failed, in words"
-    named = _as_bools(holds)
-    flags = list(named.values()) if isinstance(named, dict) else named
-    verdict = "reproduced" if all(flags) else "partly" if any(flags) else "not reproduced"
-    if verdict == "reproduced" or len(flags) == 1 and not isinstance(named, dict):
-        return verdict, ""
-    if isinstance(named, dict):
-        return verdict, "does not hold: " + "; ".join(name for name, holds in named.items() if not holds)
-    return verdict, f"{sum(flags)} of {len(flags)} conditions hold"
+    conditions = _conditions(holds)
+    if not conditions:
+        raise ValueError("`holds` must hold at least one condition, got none")
+    failed = [name for name, held in conditions if not held]
+    verdict = "partly" if 0 < len(failed) < len(conditions) else "not reproduced" if failed else "reproduced"
+    if any(failed):
+        return verdict, f"does not hold: {'; '.join(failed)}"
+    held = f"{len(conditions) - len(failed)} of {len(conditions)} conditions hold"
+    return verdict, held if failed and len(conditions) > 1 else ""
 
 # %% ../../nbs/book/ledger.ipynb #6cedc221
 def relative_gap(

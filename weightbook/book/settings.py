@@ -30,10 +30,7 @@ import weightbook
 # %% ../../nbs/book/settings.ipynb #5010a5f2
 PROFILES = ("quick", "book", "paper")
 
-# %% ../../nbs/book/settings.ipynb #b9440d83
-_SAME = object()  # stands for "as in the profile before" in `Settings.pick`
-
-# %% ../../nbs/book/settings.ipynb #1ee13889
+# %% ../../nbs/book/settings.ipynb #3f20cdeb
 @dataclass(frozen=True)
 class Settings:
     "The run settings of one session; made by `load_settings`"
@@ -49,12 +46,12 @@ class Settings:
         self,
         *,
         quick: Any,  # the value in the quick profile
-        book: Any = _SAME,  # the value in the book profile; default: as in quick
-        paper: Any = _SAME,  # the value in the paper profile; default: as in book
+        book: Any = ...,  # the value in the book profile; default: as in quick
+        paper: Any = ...,  # the value in the paper profile; default: as in book
     ) -> Any:  # the value for `self.profile`
         "The value that belongs to the run profile"
-        book = quick if book is _SAME else book
-        paper = book if paper is _SAME else paper
+        book = quick if book is ... else book
+        paper = book if paper is ... else paper
         return {"quick": quick, "book": book, "paper": paper}[self.profile]
 
     def memory(
@@ -65,12 +62,16 @@ class Settings:
         "A disk cache for finished arms, empty again as soon as the source of one of `modules` changes"
         import joblib
 
+        if not re.fullmatch(r"[\w-]+", chapter):
+            raise ValueError(f"`chapter` must be a name of letters, digits, _ and -, got {chapter!r}")
         folder = self.cache / "arms" / chapter / _source_digest(modules)
         return joblib.Memory(folder, verbose=0)
 
-# %% ../../nbs/book/settings.ipynb #2c723baa
+# %% ../../nbs/book/settings.ipynb #2504ff0b
 def _source_digest(modules: tuple[ModuleType, ...]) -> str:
     "Twelve hexadecimal digits over the source files of `modules`, in the order of their names"
+    if wrong := [module for module in modules if getattr(module, "__file__", None) is None]:
+        raise TypeError(f"`modules` must be modules with a source file, got {wrong[0]!r}")
     digest = hashlib.sha256()
     for module in sorted(set(modules), key=lambda m: m.__name__):
         digest.update(module.__name__.encode() + b"\0")
@@ -177,7 +178,7 @@ def _parse_flag(name: str, found: _Found) -> bool:
         raise _refusal(name, "1 or 0 (or true, false, yes, no, on, off)", found)
     return words[word]
 
-# %% ../../nbs/book/settings.ipynb #8e8725d9
+# %% ../../nbs/book/settings.ipynb #3356e8c7
 def _parse_folder(name: str, found: _Found, must_exist: bool) -> Path | None:
     "An absolute folder; None when nothing was given"
     if not str(found.value):
@@ -194,9 +195,9 @@ def _parse_folder(name: str, found: _Found, must_exist: bool) -> Path | None:
 
 
 def _default_cache() -> Path:
-    import pooch
+    from platformdirs import user_cache_path
 
-    return Path(pooch.os_cache("weightbook"))
+    return user_cache_path("weightbook", appauthor=False)
 
 # %% ../../nbs/book/settings.ipynb #5a528c21
 def resolve_device(
