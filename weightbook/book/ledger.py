@@ -396,7 +396,7 @@ class _Scoreboard:
     def _repr_markdown_(self) -> str:
         return self.table._repr_markdown_()
 
-# %% ../../nbs/book/ledger.ipynb #1a2e18fb
+# %% ../../nbs/book/ledger.ipynb #3af18915
 def scoreboard(
     ledgers: Sequence[Mapping[str, Any]],  # as from `load_ledgers`
     *,
@@ -408,4 +408,5 @@ def scoreboard(
         for ledger in ledgers
         for claim in ledger["claims"]
     ]
-    return _Scoreboard(ledger_table(rows, f"{len(rows)} claims of {len(ledgers)} papers"))
+    papers = "1 paper" if len(ledgers) == 1 else f"{len(ledgers)} papers"
+    return _Scoreboard(ledger_table(rows, f"Claims of {papers}"))
