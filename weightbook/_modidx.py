@@ -284,6 +284,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'weightbook.book.cli._held': ('book/cli.html#_held', 'weightbook/book/cli.py'),
                                      'weightbook.book.cli._key': ('book/cli.html#_key', 'weightbook/book/cli.py'),
                                      'weightbook.book.cli._module_of': ('book/cli.html#_module_of', 'weightbook/book/cli.py'),
+                                     'weightbook.book.cli._noting_interrupts': ( 'book/cli.html#_noting_interrupts',
+                                                                                 'weightbook/book/cli.py'),
                                      'weightbook.book.cli._options': ('book/cli.html#_options', 'weightbook/book/cli.py'),
                                      'weightbook.book.cli._out': ('book/cli.html#_out', 'weightbook/book/cli.py'),
                                      'weightbook.book.cli._package_rows': ('book/cli.html#_package_rows', 'weightbook/book/cli.py'),
