@@ -310,7 +310,7 @@ def bench(
         _print_table(table.columns, table.text(), table.caption)
         _err().print(f"rows in {file}", markup=False, soft_wrap=True)
 
-# %% ../../nbs/book/cli.ipynb #395d9836
+# %% ../../nbs/book/cli.ipynb #8f8641e1
 def _python(
     code: str,        # Python to run
     *arguments: str,  # what it finds in sys.argv
@@ -326,11 +326,11 @@ def _python(
 def export() -> None:
     "Write the library from the notebooks."
     with _usage():
-        done = _python("from nbdev.doclinks import nbdev_export; nbdev_export()")
+        done = _python("from nbdev.doclinks import nbdev_export as run; run()")
     if done.returncode:
         raise _fail("the notebooks could not be exported")
 
-# %% ../../nbs/book/cli.ipynb #ecbd78dc
+# %% ../../nbs/book/cli.ipynb #e4e7f639
 _Renderer = Annotated[str, typer.Option(help="quarto, smalldocs, or auto: quarto where it is installed.")]
 _Full = Annotated[bool, typer.Option("--full", help="Process every page again.")]
 
@@ -347,8 +347,10 @@ def site(
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught, _usage():
         warnings.simplefilter("always")
-        with _err().status("rendering"):
+        try:
             folder = build_site(renderer=renderer, full=full)
+        except RuntimeError as error:
+            raise _fail(str(error)) from error
     for warning in caught:
         if warning.category.__name__ == "SiteWarning":
             _err().print(f"warning: {warning.message}", markup=False, soft_wrap=True)
