@@ -149,6 +149,9 @@ def test_the_message_names_size_and_place():
     message = fails(lambda: assert_close(actual, torch.zeros(2, 3), name="gate"))
     for part in ("gate: ", "shape (2, 3)", "float32", "at (1, 2)", "got 0.5", "expected 0"):
         assert part in message
+    message = fails(lambda: assert_close([30.0, 10.0, 50.0], [30.0, 20.0, 40.0]))
+    assert "relative RMS error 0.263 " in message and "absolute 8.16" in message
+    assert "at (2,)" in fails(lambda: assert_close([30.0, 10.0, 51.0], [30.0, 20.0, 40.0]))
 
 
 # ---- expect_fail -----------------------------------------------------------------------------------------------------
@@ -197,9 +200,9 @@ def test_every_component_is_tested(shape):
     fails(lambda: z_test(samples, expected))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, np.float32])
 def test_constant_samples(dtype):
-    samples = torch.full((100,), 0.1, dtype=dtype)
+    samples = np.full(8, 0.1, dtype) if dtype is np.float32 else torch.full((8,), 0.1, dtype=dtype)
     assert z_test(samples, 0.1) == 0.0
     fails(lambda: z_test(samples, 0.11), "standard errors")
 

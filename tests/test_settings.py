@@ -107,6 +107,13 @@ def test_the_file_beside_the_package_is_found_from_anywhere(place, monkeypatch):
     assert load_settings().seed == 6
 
 
+def test_without_any_file_the_defaults_hold(place, monkeypatch):
+    (place / "settings.ini").unlink()
+    monkeypatch.setattr(weightbook, "__file__", str(place / "weightbook" / "__init__.py"))
+    assert find_root() is None
+    assert load_settings(device="cpu", cache="kept").cache == place / "kept"
+
+
 def test_relative_folders_start_at_the_file_that_names_them(place, monkeypatch):
     (place / "sets").mkdir()
     (place / "inner").mkdir()
@@ -248,6 +255,16 @@ def test_memory_does_not_depend_on_the_order_of_modules(tmp_path):
     settings = make(cache=tmp_path)
     both = settings.memory("toy", json, random), settings.memory("toy", random, json)
     assert both[0].location == both[1].location != settings.memory("toy", json).location
+
+
+def test_memory_refuses(tmp_path):
+    for chapter in ("", "../wina", "a b"):
+        with pytest.raises(ValueError, match="`chapter` must be a name"):
+            make(cache=tmp_path).memory(chapter)
+    for module in ("weightbook", sys, None):
+        with pytest.raises(TypeError, match="`modules` must be modules with a source file"):
+            make(cache=tmp_path).memory("toy", module)
+    assert os.listdir(tmp_path) == []
 
 
 # ---- device, seeds, modules, versions --------------------------------------------------------------------------------
