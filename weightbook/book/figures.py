@@ -274,7 +274,7 @@ def _table_row(row: Sequence[str], sides: Sequence[str]) -> str:
     cells = [f'<td style="text-align:{side}">{html.escape(c)}</td>' for c, side in zip(row[1:], sides[1:], strict=True)]
     return f'<tr><th scope="row" style="text-align:left">{html.escape(row[0])}</th>{"".join(cells)}</tr>'
 
-# %% ../../nbs/book/figures.ipynb #2c94f7f5
+# %% ../../nbs/book/figures.ipynb #500722b6
 def table(
     rows,          # list of mappings (column -> value), or a pandas DataFrame
     *, caption: str,  # what the table shows, plain text
@@ -283,8 +283,12 @@ def table(
     "A table of `rows`; a named index of a frame becomes its first column"
     if hasattr(rows, "to_dict"):
         plain = rows.index.name is None and rows.index.nlevels == 1 and rows.index.dtype.kind in "iu"
-        rows = (rows if plain else rows.reset_index()).to_dict("records")
+        frame = rows if plain else rows.reset_index()
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     rows = list(rows)
+    wrong = [row for row in rows if not isinstance(row, Mapping)]
+    if wrong:
+        raise TypeError(f"`rows` must be mappings from column to value, or a data frame, got {wrong[0]!r}")
     if not rows:
         raise ValueError("`rows` must hold at least one row, got none")
     keys = {key: _heading(key) for row in rows for key in row}
