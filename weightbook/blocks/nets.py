@@ -22,7 +22,20 @@ def count_parameters(
     "Count the scalars in the parameters of `module`"
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
 
-# %% ../../nbs/blocks/nets.ipynb #eb9f49bb
+# %% ../../nbs/blocks/nets.ipynb #cb280175
+def _dense_layers(
+    sizes: Sequence[int], activation: Callable, dropout: float, bias: bool, linear: Callable
+) -> nn.Sequential:
+    "Linear layers with activation and dropout between them"
+    layers = nn.Sequential()
+    for i, (fan_in, out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        if i:
+            layers.append(activation())
+            layers.append(nn.Dropout(dropout))
+        layers.append(linear(fan_in, out, bias=bias))
+    return layers
+
+# %% ../../nbs/blocks/nets.ipynb #43095eec
 class MLP(nn.Module):
     "Fully connected network with the same activation after every layer but the last"
 
@@ -38,37 +51,29 @@ class MLP(nn.Module):
         self.sizes = tuple(check_integer("sizes", size, low=1) for size in sizes)
         check_integer("len(sizes)", len(self.sizes), low=2)
         check_real("dropout", dropout, low=0.0, high=1.0, open_high=True)
-        self.layers = nn.Sequential()
-        for i, (fan_in, out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
-            if i:
-                self.layers.append(activation())
-                self.layers.append(nn.Dropout(dropout))
-            self.layers.append(linear(fan_in, out, bias=bias))
+        self.layers = _dense_layers(self.sizes, activation, dropout, bias, linear)
 
-    def forward(
-        self,
-        x: Tensor,  # shape (B, …) with prod(…) = sizes[0], floating point
-    ) -> Tensor:    # shape (B, sizes[-1])
+    def forward(self, x: Tensor) -> Tensor:  # (B, …), floating point, prod(…) = sizes[0], to (B, sizes[-1])
         "Flatten `x` and apply the layers"
         check_tensor("x", x, min_ndim=2, floating=True)
         return self.layers(check_tensor("x.flatten(1)", x.flatten(1), shape=(None, self.sizes[0])))
 
-# %% ../../nbs/blocks/nets.ipynb #95fc87a9
+# %% ../../nbs/blocks/nets.ipynb #79198856
 def make_norm(
-    kind: str,       # "batch", "group" or "none"
+    norm: str,       # "batch", "group" or "none"
     channels: int,   # number of channels of its input; ≥ 1
     *, groups: int = 8, # at most this many groups, each of equal size; used by "group" only; ≥ 1
 ) -> nn.Module:      # maps (B, channels, H, W) to the same shape
     "Normalisation layer by name; \"group\" takes the largest divisor of `channels` up to `groups`"
-    check_choice("kind", kind, ("batch", "group", "none"))
+    check_choice("norm", norm, ("batch", "group", "none"))
     check_integer("groups", groups, low=1)
-    if kind == "none":
+    if norm == "none":
         return nn.Identity()
-    if kind == "batch":
+    if norm == "batch":
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(max(g for g in range(1, groups + 1) if channels % g == 0), channels)
 
-# %% ../../nbs/blocks/nets.ipynb #e4124412
+# %% ../../nbs/blocks/nets.ipynb #1e867371
 class ResidualBlock(nn.Module):
     "Two 3×3 convolutions with normalisation around a shortcut without parameters"
 
@@ -81,23 +86,18 @@ class ResidualBlock(nn.Module):
         conv: Callable[..., nn.Module] = nn.Conv2d,  # makes a layer with the signature of `nn.Conv2d`
     ):
         super().__init__()
-        check_integer("out_channels", out_channels, low=check_integer("channels", channels, low=1))
-        self.stride, self.extra = check_integer("stride", stride, low=1), out_channels - channels
+        self.stride, channels = check_integer("stride", stride, low=1), check_integer("channels", channels, low=1)
+        self.extra = check_integer("out_channels", out_channels, low=channels) - channels
         self.conv1 = conv(channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = make_norm(norm, out_channels)
         self.conv2 = conv(out_channels, out_channels, 3, padding=1, bias=False)
-        self.norm2 = make_norm(norm, out_channels)
+        self.norm1, self.norm2 = make_norm(norm, out_channels), make_norm(norm, out_channels)
 
-    def forward(
-        self,
-        x: Tensor,  # shape (B, channels, H, W)
-    ) -> Tensor:    # shape (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)
+    def forward(self, x: Tensor) -> Tensor:  # (B, channels, H, W) to (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)
         "Add the shortcut to the two convolutions and rectify"
         shortcut = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
-        h = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(h)) + shortcut)
+        return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + shortcut)
 
-# %% ../../nbs/blocks/nets.ipynb #592cbdd1
+# %% ../../nbs/blocks/nets.ipynb #db9a3945
 class SmallResNet(nn.Module):
     "Residual network of He et al. (2015) for images of about 8 to 64 pixels"
 
@@ -124,15 +124,12 @@ class SmallResNet(nn.Module):
         ))
         self.head = nn.Linear(widths[-1], classes)
 
-    def forward(
-        self,
-        x: Tensor,  # shape (B, channels, H, W), floating point
-    ) -> Tensor:    # shape (B, classes): logits
+    def forward(self, x: Tensor) -> Tensor:  # (B, channels, H, W), floating point, to (B, classes): logits
         "Logits of the images `x`"
         check_tensor("x", x, shape=(None, self.channels, None, None), floating=True)
         return self.head(self.stages(self.stem(x)).mean((2, 3)))
 
-# %% ../../nbs/blocks/nets.ipynb #def6f210
+# %% ../../nbs/blocks/nets.ipynb #205a28f7
 class SmallViT(nn.Module):
     "Vision transformer with learned positions and mean pooling, for square images"
 
@@ -166,10 +163,7 @@ class SmallViT(nn.Module):
         ), nn.LayerNorm(width))
         self.head = nn.Linear(width, classes)
 
-    def forward(
-        self,
-        x: Tensor,  # shape (B, channels, size, size), floating point
-    ) -> Tensor:    # shape (B, classes): logits
+    def forward(self, x: Tensor) -> Tensor:  # (B, channels, size, size), floating point, to (B, classes): logits
         "Logits of the images `x`"
         check_tensor("x", x, shape=self.shape, floating=True)
         tokens = self.embed(x).flatten(2).mT + self.position

@@ -6,7 +6,7 @@
 __all__ = ['make_batches', 'make_accelerator', 'History', 'classification_loss', 'fit', 'accuracy', 'cross_entropy', 'evaluate',
            'Spread', 'run_seeds']
 
-# %% ../../nbs/blocks/training.ipynb #852bc083
+# %% ../../nbs/blocks/training.ipynb #61007f25
 import hashlib
 import itertools
 import json
@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def _load_checkpoint(path: Path, model: nn.Module, parts: dict, fingerprint: dic
         part.load_state_dict(states[name])
     return History(**run["history"])
 
-# %% ../../nbs/blocks/training.ipynb #753669ad
+# %% ../../nbs/blocks/training.ipynb #5fcb9cdc
 def classification_loss(
     model: nn.Module,               # maps inputs to logits (B, K)
     batch: tuple[Tensor, Tensor],   # inputs (B, …) and classes (B,), int64
@@ -172,13 +173,13 @@ def classification_loss(
     inputs, classes = batch
     return F.cross_entropy(model(inputs), classes)
 
-
+# %% ../../nbs/blocks/training.ipynb #8bbe699c
 def _step_seed(seed: int, step: int, process: int) -> int:
     "A 63-bit seed for the random numbers of one step"
     digest = hashlib.blake2b(f"{seed} {step} {process}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
-# %% ../../nbs/blocks/training.ipynb #f5492365
+# %% ../../nbs/blocks/training.ipynb #c6268e2b
 def _plan_steps(batches: DataLoader, epochs: int | None, steps: int | None) -> int:
     "The number of steps to take in all"
     if not isinstance(batches, DataLoader):
@@ -191,15 +192,15 @@ def _plan_steps(batches: DataLoader, epochs: int | None, steps: int | None) -> i
         return check_integer("steps", steps, low=0)
     return check_integer("epochs", epochs, low=0) * len(batches)
 
-
+# %% ../../nbs/blocks/training.ipynb #fd6caa2a
 def _finite(values: list[float], before: int) -> list[float]:
     for i, value in enumerate(values, before + 1):
         if not math.isfinite(value):
             raise FloatingPointError(f"the training loss is {value} at step {i}; lower the learning rate or set `clip`")
     return values
 
-# %% ../../nbs/blocks/training.ipynb #f15f0fcc
-class _Loop:
+# %% ../../nbs/blocks/training.ipynb #8157a4f6
+class _Run:
     "The state of one call of `fit`"
 
     def __init__(self, model, batches, loss, optimizer, scheduler, clip, accelerator, seed, checkpoint):
@@ -210,58 +211,61 @@ class _Loop:
         self.scheduler = None if scheduler is None else accelerator.prepare(scheduler)
         self.parts = _stateful(self.optimizer, self.scheduler, accelerator)
         self.folder = None if checkpoint is None else Path(checkpoint)
-        self.history, self.waiting = History(), []
+        self.history, self.waiting = History(), []  # waiting: losses that are still on the device
         if self.folder and (last := _last_checkpoint(self.folder)):
             self.history = _load_checkpoint(last, model, self.parts, self.fingerprint)
         self.history.resumed_at = self.history.steps
         self.started = time.perf_counter() - self.history.seconds
 
-    def step(self, batch: Any) -> None:
-        "One forward and backward pass and one update"
-        step = self.history.steps + len(self.waiting)
-        torch.manual_seed(_step_seed(self.seed, step, self.accelerator.process_index))
-        self.history.lr.append(float(self.optimizer.param_groups[0]["lr"]))
-        with self.accelerator.accumulate(self.wrapped):
-            value = self.loss(self.wrapped, batch)
-            self.accelerator.backward(value)
-            if self.clip is not None and self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
-            self.optimizer.step()
-            if self.scheduler is not None:
-                self.scheduler.step()
-            self.optimizer.zero_grad()
-        self.waiting.append(value.detach().float())
+# %% ../../nbs/blocks/training.ipynb #3f2d2d58
+def _take_step(run: _Run, batch: Any) -> None:
+    "One forward and backward pass and one update"
+    step = run.history.steps + len(run.waiting)
+    torch.manual_seed(_step_seed(run.seed, step, run.accelerator.process_index))
+    run.history.lr.append(float(run.optimizer.param_groups[0]["lr"]))
+    with run.accelerator.accumulate(run.wrapped):
+        value = run.loss(run.wrapped, batch)
+        run.accelerator.backward(value)
+        if run.clip is not None and run.accelerator.sync_gradients:
+            run.accelerator.clip_grad_norm_(run.wrapped.parameters(), run.clip)
+        run.optimizer.step()
+        if run.scheduler is not None:
+            run.scheduler.step()
+        run.optimizer.zero_grad()
+    run.waiting.append(value.detach().to(torch.promote_types(value.dtype, torch.float32)))
 
-    def settle(self, save: bool) -> None:
-        "Bring the waiting losses over from the device; write a checkpoint"
-        if self.waiting:
-            losses = self.accelerator.reduce(torch.stack(self.waiting), "mean").tolist()
-            self.history.loss += _finite(losses, self.history.steps)
-            self.waiting = []
-        self.history.seconds = time.perf_counter() - self.started
-        if save and self.folder:
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                _save_checkpoint(self.folder, self.model, self.parts, self.history, self.fingerprint)
-            self.accelerator.wait_for_everyone()
+# %% ../../nbs/blocks/training.ipynb #c99b02ee
+def _settle(run: _Run, save: bool) -> None:
+    "Bring the waiting losses over from the device; write a checkpoint"
+    if run.waiting:
+        losses = run.accelerator.reduce(torch.stack(run.waiting), "mean").tolist()
+        run.history.loss += _finite(losses, run.history.steps)
+        run.waiting = []
+    run.history.seconds = time.perf_counter() - run.started
+    if save and run.folder:
+        run.accelerator.wait_for_everyone()
+        if run.accelerator.is_main_process:
+            _save_checkpoint(run.folder, run.model, run.parts, run.history, run.fingerprint)
+        run.accelerator.wait_for_everyone()
 
-    def epoch(self, total: int, callbacks: Sequence[Callable], every: int | None, bar: tqdm) -> None:
-        "The rest of the epoch that the run is in, up to `total` steps"
-        epoch, done = divmod(self.history.steps, len(self.loader))
-        self.loader.set_epoch(epoch)
-        loader = require("accelerate", extra="lm").skip_first_batches(self.loader, done) if done else self.loader
-        self.model.train()
-        for step, batch in enumerate(itertools.islice(loader, total - self.history.steps), self.history.steps + 1):
-            self.step(batch)
-            bar.update()
-            if every and step % every == 0 and step % len(self.loader) and step < total:
-                self.settle(save=True)
-        loader.end()  # Accelerate holds on to a loader that was left early
-        self.settle(save=False)
-        for callback in callbacks:
-            found = callback(self.model, self.history) or {}
-            self.history.metrics.append({"epoch": epoch + 1, "step": self.history.steps, **found})
-        self.settle(save=True)
+# %% ../../nbs/blocks/training.ipynb #f5a62a26
+def _take_epoch(run: _Run, total: int, callbacks: Sequence[Callable], every: int | None, bar: tqdm) -> None:
+    "The rest of the epoch that the run is in, up to `total` steps"
+    epoch, done = divmod(run.history.steps, len(run.loader))
+    run.loader.set_epoch(epoch)
+    loader = require("accelerate", extra="lm").skip_first_batches(run.loader, done) if done else run.loader
+    run.model.train()
+    for step, batch in enumerate(itertools.islice(loader, total - run.history.steps), run.history.steps + 1):
+        _take_step(run, batch)
+        bar.update()
+        if every and step % every == 0 and step % len(run.loader) and step < total:
+            _settle(run, save=True)
+    loader.end()  # Accelerate holds on to a loader that was left early
+    _settle(run, save=False)
+    for callback in callbacks:
+        found = callback(run.model, run.history) or {}
+        run.history.metrics.append({"epoch": epoch + 1, "step": run.history.steps, **found})
+    _settle(run, save=True)
 
 # %% ../../nbs/blocks/training.ipynb #3036e802
 def _check_fit(optimizer: Any, loss: Any, clip: float | None, every: int | None, checkpoint: Any) -> None:
@@ -281,7 +285,7 @@ def _check_fit(optimizer: Any, loss: Any, clip: float | None, every: int | None,
 def _cuda_index(accelerator: Any) -> list[int]:
     return [torch.cuda.current_device()] if accelerator.device.type == "cuda" else []
 
-# %% ../../nbs/blocks/training.ipynb #f186170e
+# %% ../../nbs/blocks/training.ipynb #fd63b321
 def fit(
     model: nn.Module,                # trained in place; left on the accelerator's device
     batches: DataLoader,             # training batches, see `make_batches`
@@ -304,17 +308,17 @@ def fit(
     check_integer("seed", seed, low=0)
     accelerator = accelerator or make_accelerator()
     with torch.random.fork_rng(devices=_cuda_index(accelerator)):
-        loop = _Loop(model, batches, loss, optimizer, scheduler, clip, accelerator, seed, checkpoint)
-        if loop.history.steps > total:
-            raise ValueError(f"`steps` must be at least {loop.history.steps}, the checkpoint's steps, got {total}")
+        run = _Run(model, batches, loss, optimizer, scheduler, clip, accelerator, seed, checkpoint)
+        if run.history.steps > total:
+            raise ValueError(f"`steps` must be at least {run.history.steps}, the checkpoint's steps, got {total}")
         quiet = True if not accelerator.is_main_process else None if progress is None else not progress
-        with tqdm(total=total, initial=loop.history.steps, disable=quiet, desc="fit", unit="step", leave=False) as bar:
-            while loop.history.steps < total:
-                loop.epoch(total, callbacks, every, bar)
-        accelerator.unwrap_model(loop.wrapped, keep_fp32_wrapper=False)
-    return loop.history
+        with tqdm(total=total, initial=run.history.steps, disable=quiet, desc="fit", unit="step", leave=False) as bar:
+            while run.history.steps < total:
+                _take_epoch(run, total, callbacks, every, bar)
+        accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False)
+    return run.history
 
-# %% ../../nbs/blocks/training.ipynb #5b886519
+# %% ../../nbs/blocks/training.ipynb #386893b9
 def accuracy(
     outputs: Tensor,  # logits (B, K)
     targets: Tensor,  # classes (B,), int64
@@ -322,7 +326,7 @@ def accuracy(
     "Whether each example is classified correctly"
     return (outputs.argmax(-1) == targets).float()
 
-
+# %% ../../nbs/blocks/training.ipynb #01a1093b
 def cross_entropy(
     outputs: Tensor,  # logits (B, K)
     targets: Tensor,  # classes (B,), int64
@@ -330,7 +334,26 @@ def cross_entropy(
     "Cross-entropy of each example"
     return F.cross_entropy(outputs, targets, reduction="none")
 
-# %% ../../nbs/blocks/training.ipynb #72f5e8f1
+# %% ../../nbs/blocks/training.ipynb #c76caa70
+@contextmanager
+def _evaluating(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    "The model on `device` in evaluation mode; every module's mode is restored afterwards"
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.to(device).eval()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+# %% ../../nbs/blocks/training.ipynb #b83ba7df
+def _per_example(name: str, values: Any, count: int) -> Tensor:
+    "`values` if it is one number for each of `count` examples"
+    if not isinstance(values, Tensor) or values.shape != (count,):
+        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"metric `{name}` must return one value for each example, shape ({count},), got {shape}")
+    return values
+
+# %% ../../nbs/blocks/training.ipynb #2d59c46a
 @torch.no_grad()
 def evaluate(
     model: nn.Module,    # moved to the accelerator's device; its training mode is kept
@@ -340,28 +363,14 @@ def evaluate(
 ) -> dict[str, float]:   # mean of every metric over all examples
     "Average metrics over all examples of `batches`, over all processes"
     accelerator = accelerator or make_accelerator()
-    modes = {module: module.training for module in model.modules()}
-    model.to(accelerator.device).eval()
     found: dict[str, list[Tensor]] = {name: [] for name in metrics}
-    try:
+    with _evaluating(model, accelerator.device), accelerator.autocast():
         for inputs, targets in accelerator.prepare_data_loader(batches):
-            with accelerator.autocast():
-                outputs = model(inputs)
+            outputs = model(inputs)
             for name, metric in metrics.items():
                 values = _per_example(name, metric(outputs, targets), len(targets))
                 found[name].append(accelerator.gather_for_metrics(values).double().cpu())
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     return {name: float(torch.cat(values).mean()) for name, values in found.items()}
-
-# %% ../../nbs/blocks/training.ipynb #b83ba7df
-def _per_example(name: str, values: Any, count: int) -> Tensor:
-    "`values` if it is one number for each of `count` examples"
-    if not isinstance(values, Tensor) or values.shape != (count,):
-        shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"metric `{name}` must return one value for each example, shape ({count},), got {shape}")
-    return values
 
 # %% ../../nbs/blocks/training.ipynb #e8521002
 @dataclass(frozen=True)
