@@ -128,7 +128,7 @@ def _skips(
     "Whether a cell asks not to be run"
     return re.search(r"^#\| *eval: *false", "".join(cell["source"]), re.M) is not None
 
-# %% ../../nbs/book/site.ipynb #e2f6edc7
+# %% ../../nbs/book/site.ipynb #dfd73e74
 def _run(
     nb,                           # an nbformat notebook, changed in place
     folder: Path,                 # where the kernel runs
@@ -148,7 +148,8 @@ def _run(
             progress(cell_index, len(nb.cells), sections[cell_index])
 
     client = NotebookClient(nb, timeout=timeout, kernel_name="python3", on_cell_start=started,
-                            resources={"metadata": {"path": str(folder)}}, skip_cells_with_tag="weightbook-skip")
+                            resources={"metadata": {"path": str(folder)}}, skip_cells_with_tag="weightbook-skip",
+                            extra_arguments=["--log-level=40"])
     where = lambda: f"{sections[at[0]] or 'top'}, cell {at[0]}"  # noqa: E731
     try:
         client.execute(env=environment)
@@ -660,19 +661,31 @@ def _drop_outdated(
     record.parent.mkdir(exist_ok=True)
     write_atomic(record, json.dumps(keys))
 
-# %% ../../nbs/book/site.ipynb #f9b4ea6b
+# %% ../../nbs/book/site.ipynb #31cb8b2d
 def _process(
     root: Path, # the checkout
     full: bool, # process every page again
 ) -> Path:      # the folder of processed pages
     "Let nbdev process the notebooks"
-    from nbdev.serve import proc_nbs
-
     if full:
         shutil.rmtree(root / "_proc", ignore_errors=True)
-    with chdir(root):
-        _drop_outdated(root)
-        return Path(proc_nbs(n_workers=os.cpu_count() or 1))
+    _drop_outdated(root)
+    script = f"from nbdev.serve import proc_nbs; proc_nbs(n_workers={os.cpu_count() or 1})"
+    _call([sys.executable, "-c", script], "nbdev", root)
+    return root / "_proc"
+
+# %% ../../nbs/book/site.ipynb #71e161f0
+def _call(
+    command: list[str], # program and arguments
+    name: str,          # what to call it in an error
+    root: Path,         # where it runs
+) -> str:               # what it wrote to stderr
+    "Run a program; a failure is an error that ends with what it said"
+    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stderr
 
 # %% ../../nbs/book/site.ipynb #9182640e
 def _picture(
@@ -769,19 +782,16 @@ def _renderer(
         raise ValueError("`renderer` is 'quarto', but quarto is not on the PATH; use 'smalldocs' or install Quarto")
     return name if name != "auto" else "quarto" if shutil.which("quarto") else "smalldocs"
 
-# %% ../../nbs/book/site.ipynb #7a12a7ce
+# %% ../../nbs/book/site.ipynb #e86cd9b9
 def _render(
     proc: Path,     # the folder of staged pages
     renderer: str,  # "quarto" or "smalldocs"
 ) -> tuple[Path, list[str]]:  # the folder of rendered pages, and the renderer's warnings
     "Render the staged pages"
-    built = proc / "_docs"
     smalldocs = [sys.executable, "-m", "smalldocs.cli", "render", "--quiet", str(proc)]
-    command = smalldocs if renderer == "smalldocs" else ["quarto", "render", str(proc), "--to", "html", "--no-execute"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{renderer} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-    return built, [line for line in done.stderr.splitlines() if re.match(r"\[?warn", line, re.I)]
+    quarto = ["quarto", "render", str(proc), "--to", "html", "--no-execute"]
+    said = _call(smalldocs if renderer == "smalldocs" else quarto, renderer, proc)
+    return proc / "_docs", [line for line in said.splitlines() if re.match(r"\[?warn", line, re.I)]
 
 # %% ../../nbs/book/site.ipynb #74adcda6
 _REMOTE = re.compile(r"""<script\b[^>]*\bsrc="https?:[^>]*>\s*</script>|<link\b[^>]*\bhref="https?:[^>]*>""", re.S)
