@@ -140,3 +140,169 @@ def test_an_interrupted_run_goes_on_behind_its_finished_arms(book):
     (book / "cache" / "wait").unlink()
     run("reproduce", "tiny")
     assert calls(book) == ["one", "three"]
+
+
+@pytest.mark.parametrize("command", ["reproduce", "ledger", "bench"])
+def test_an_unknown_chapter_is_a_usage_error_that_names_what_is_near(command, book):
+    shown = run(command, "tny", status=2)
+    assert "nearest: " in shown.stderr and "tiny" in shown.stderr and shown.stdout == ""
+
+
+WRONG = {
+    "profile": (("reproduce", "tiny", "--profile", "large"), "quick, book, paper"),
+    "device": (("reproduce", "tiny", "--device", "tpu"), "auto, cpu, cuda"),
+    "seed": (("reproduce", "tiny", "--seed", "-1"), "`seed`"),
+    "command": (("reprodce",), "No such command"),
+    "option": (("list", "--colour"), "No such option"),
+    "port": (("serve", "--port", "70000"), "65535"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_call_is_a_usage_error(case, book):
+    arguments, text = WRONG[case]
+    assert text in run(*arguments, status=2).stderr
+
+
+def test_outside_of_a_clone_the_command_says_so(book, monkeypatch):
+    monkeypatch.setattr(cli, "find_root", lambda: None)
+    assert "no clone of the book" in run("check", status=2).stderr
+
+
+def test_a_wrong_settings_file_is_named(book):
+    (book / "settings.ini").write_text("[weightbook]\nprofile = large\n")
+    assert "settings.ini" in run("reproduce", "tiny", status=2).stderr
+
+
+def break_cell(book: Path, old: str, new: str) -> None:
+    path = book / "nbs" / "lowbit" / "01_tiny.ipynb"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_failing_cell_fails_the_run_and_stores_nothing(book):
+    break_cell(book, "second - first} letters", "1 / 0}")
+    before = files(book / "nbs")
+    shown = run("reproduce", "tiny", "--save", status=1)
+    assert "Ledger, cell" in shown.stderr and "ZeroDivisionError" in shown.stderr and files(book / "nbs") == before
+
+
+def test_a_chapter_that_saves_no_ledger_fails(book):
+    run("reproduce", "tiny")
+    break_cell(book, "ledger.save();", "None")
+    assert "saved no ledger" in run("reproduce", "tiny", status=1).stderr
+
+
+def test_a_claim_that_does_not_hold_is_a_result_and_no_failure(book):
+    break_cell(book, "holds=second > first", "holds={'longer': second > first, 'by 9': second - first == 9}")
+    shown = run("reproduce", "tiny").stdout
+    assert "1 claims: 1 partly" in shown and "does not hold: by 9" in shown
+
+
+def test_a_chapter_without_stored_ledger(book):
+    assert "reproduce tiny --save" in run("ledger", "tiny", status=1).stderr
+
+
+ROWS = [{"case": "64×64", "arm": arm, "ratio": ratio, "ratio_low": ratio, "ratio_high": ratio} for arm, ratio in
+        (("dense", 1.0), ("sparse", 0.5))]
+
+
+def test_bench_files_the_rows_and_prints_them(book, monkeypatch):
+    monkeypatch.setattr(cli, "_benchmark_of", lambda path: lambda settings: ROWS)
+    shown = run("bench", "tiny")
+    assert re.search(r"64×64 +sparse .*0\.500.* 2\.00×", shown.stdout)
+    stored = json.loads((book / "cache" / "bench" / "cpu.json").read_text())["rows"]
+    assert [(row["chapter"], row["arm"]) for row in stored] == [("tiny", "dense"), ("tiny", "sparse")]
+    run("bench", "--save")
+    assert (book / "bench" / "cpu.json").is_file()
+
+
+def test_bench_without_a_benchmark(book, monkeypatch):
+    monkeypatch.setattr(cli, "_benchmark_of", lambda path: None)
+    assert "tiny has no benchmark" in run("bench", "tiny", status=1).stderr
+    assert "no chapter has a benchmark" in run("bench", status=1).stderr
+
+
+def test_doctor_tells_what_is_there_and_what_is_missing(book, monkeypatch):
+    (book / "data" / "mnist").mkdir(parents=True)
+    monkeypatch.setenv("WEIGHTBOOK_DATA", str(book / "data"))
+    needed = {"": ["torch", "numpy"], "lm": ["transformers", "no-such-package"]}
+    monkeypatch.setattr(cli, "_requirements", lambda: needed)
+    shown = run("doctor").stdout
+    assert "no-such-package (pip install 'weightbook[lm]')" in shown
+    assert re.search(r"data +\S+data \(mnist\)", shown) and re.search(r"device +cpu", shown)
+    needed[""].append("no-core-package")
+    run("doctor", status=1)
+
+
+def test_check_names_what_failed(book, monkeypatch):
+    monkeypatch.setattr(cli, "_CHECKS", {"one": lambda: "", "two": lambda: "line 3 is wrong"})
+    shown = run("check", status=1)
+    assert re.search(r"ok +one", shown.stdout) and re.search(r"failed +two", shown.stdout)
+    assert "line 3 is wrong" in shown.stderr and "1 of 2 checks failed: two" in shown.stderr
+
+
+def test_the_real_book_is_checked_by_all_five():
+    assert len(cli._CHECKS) == 5
+    assert (Path(__file__).parents[1] / cli._EXPORT_TEST.partition("::")[0]).is_file()
+
+
+@pytest.fixture
+def tested(book, monkeypatch):
+    "The book as a repository with one test file, and without what else `weightbook test` would find"
+    (book / "tests").mkdir()
+    (book / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")
+    (book / ".gitignore").write_text("cache/\n__pycache__/\n.pytest_cache/\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(book)]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    return book
+
+
+def finish(book: Path, *arguments: str) -> tuple[int, str]:
+    running = start("test", "--workers", "1", *arguments, cwd=book)
+    out, err = running.communicate(timeout=120)
+    return running.returncode, out + err
+
+
+def test_test_runs_notebooks_and_pytest_and_ends_with_its_closing_line(tested):
+    status, said = finish(tested)
+    assert status == 0, said
+    assert "1 notebooks ran; working tree unchanged" in said
+    assert re.fullmatch(r"1 passed in [\d.]+s", said.strip().splitlines()[-1])
+
+
+def test_test_fails_with_a_notebook_and_notices_one_that_was_passed_over(tested):
+    break_cell(tested, "second - first} letters", "1 / 0}")
+    make_notebook(tested / "nbs" / "lowbit" / "02_idle.ipynb", "# Idle\n---\nprint(1)")
+    idle = nbformat.read(tested / "nbs" / "lowbit" / "02_idle.ipynb", 4)
+    idle.cells.insert(0, nbformat.v4.new_raw_cell("---\nskip_exec: true\n---"))
+    nbformat.write(idle, tested / "nbs" / "lowbit" / "02_idle.ipynb")
+    status, said = finish(tested)
+    assert status == 1 and "FAILED" in said and "passed over: 02_idle.ipynb" in said and "ZeroDivisionError" in said
+
+
+def test_test_notices_a_changed_working_tree(tested):
+    (tested / "tests" / "test_one.py").write_text("def test_one():\n    open('left-over', 'w')\n")
+    status, said = finish(tested, "--no-notebooks")
+    assert status == 1 and "the run changed the working tree" in said
+
+
+def test_serve_needs_a_site(book):
+    assert "make site" in run("serve", "--port", "0", status=1).stderr
+
+
+def test_help_is_quick():
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        running = start("--help")
+        assert "reproduce" in running.communicate(timeout=30)[0]
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 1.0
+
+
+def test_version(book):
+    assert re.fullmatch(r"weightbook \d+\.\d+\.\d+\n", run("--version").stdout)

@@ -6,7 +6,7 @@
 __all__ = ['app', 'list_chapters', 'show_ledger', 'reproduce', 'bench', 'export', 'site', 'serve', 'doctor', 'check', 'test',
            'main']
 
-# %% ../../nbs/book/cli.ipynb #75620b3a
+# %% ../../nbs/book/cli.ipynb #c80d645c
 import importlib
 import importlib.metadata
 import importlib.util
@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,14 +33,14 @@ from rich.console import Console
 from .ledger import VERDICTS, chapters, find_notebook, load_ledgers, summary
 from .settings import Settings, find_root, load_settings
 
-# %% ../../nbs/book/cli.ipynb #8d088fea
+# %% ../../nbs/book/cli.ipynb #8107a733
 app = typer.Typer(
     help="Research papers about weights: reproduce a chapter, see what of each paper holds.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )
 _COLOURS = {"reproduced": "green", "partly": "yellow", "not reproduced": "red", "not attempted": "dim"}
 
-
+# %% ../../nbs/book/cli.ipynb #900ba642
 def _out() -> Console:
     return Console(highlight=False)
 
@@ -47,7 +48,7 @@ def _out() -> Console:
 def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
-# %% ../../nbs/book/cli.ipynb #fc30be24
+# %% ../../nbs/book/cli.ipynb #a9c98ce1
 @contextmanager
 def _usage() -> Iterator[None]:
     "Turn a refused value or a missing clone into a usage error, status 2"
@@ -56,7 +57,7 @@ def _usage() -> Iterator[None]:
     except (ValueError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
 
-
+# %% ../../nbs/book/cli.ipynb #e356a1ac
 def _fail(
     message: str,  # what went wrong, and the cure
     code: int = 1, # exit status
@@ -65,13 +66,13 @@ def _fail(
     _err().print(f"error: {message}", markup=False, soft_wrap=True)
     return typer.Exit(code)
 
-# %% ../../nbs/book/cli.ipynb #94549a90
+# %% ../../nbs/book/cli.ipynb #2889890b
 def _key(
     path: Path, # a chapter's notebook
 ) -> str:       # "wina"
     return re.sub(r"^\d+_", "", path.stem)
 
-
+# %% ../../nbs/book/cli.ipynb #d7f93527
 def _root() -> Path:
     "The clone of the book that the working folder is in"
     if (root := find_root()) is None:
@@ -97,13 +98,13 @@ def _print_table(
         console.width = 160  # a file or a pipe has no width of its own
     console.print(table)
 
-# %% ../../nbs/book/cli.ipynb #fc2018dd
+# %% ../../nbs/book/cli.ipynb #1131a5f0
 def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"weightbook {importlib.metadata.version('weightbook')}")
         raise typer.Exit()
 
-
+# %% ../../nbs/book/cli.ipynb #ee2b42a8
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version,
@@ -111,14 +112,14 @@ def _options(
 ) -> None:
     "Research papers about weights: reproduce a chapter, see what of each paper holds."
 
-# %% ../../nbs/book/cli.ipynb #10af4847
+# %% ../../nbs/book/cli.ipynb #3c6d1b27
 def _held(
     counts: Mapping[str, int], # verdict → number of claims
 ) -> str:                      # "9 reproduced, 2 partly"
     "The verdicts that occur, in words"
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts.get(verdict)) or "no ledger yet"
 
-
+# %% ../../nbs/book/cli.ipynb #9db595b1
 @app.command("list")
 def list_chapters() -> None:
     "List the chapters with what of each paper held up."
@@ -129,10 +130,7 @@ def list_chapters() -> None:
     rows = [(_key(p), p.parent.name, front_matter(p).get("title", ""), _held(counts.get(_key(p), {}))) for p in paths]
     _print_table(("chapter", "part", "title", "claims"), rows, f"{len(rows)} chapter{'s' * (len(rows) != 1)}")
 
-# %% ../../nbs/book/cli.ipynb #add960ea
-_OneOrAll = Annotated[str | None, typer.Argument(help="A chapter's name, such as wina; none: all chapters.")]
-
-
+# %% ../../nbs/book/cli.ipynb #f37536a3
 def _print_ledger(
     ledger: Mapping[str, Any], # as `load_ledgers` gives it
 ) -> None:
@@ -142,14 +140,17 @@ def _print_ledger(
     _print_table(("", "the paper says", "paper", "ours", "verdict", "note"), rows, f"{ledger['title']} ({made})")
     _out().print(f"{len(rows)} claims: {_held(summary([ledger])['overall'])}", markup=False)
 
-# %% ../../nbs/book/cli.ipynb #c98b72ec
+# %% ../../nbs/book/cli.ipynb #1508b1a8
 def _stored(
     name: str,          # a chapter's name without number
     folder: Path | None = None, # where ledgers lie; None: the committed ones
 ) -> dict | None:       # its ledger; None when there is none
     return next((ledger for ledger in load_ledgers(folder) if ledger["chapter"] == name), None)
 
+# %% ../../nbs/book/cli.ipynb #3755d5de
+_OneOrAll = Annotated[str | None, typer.Argument(help="A chapter's name, such as wina; none: all chapters.")]
 
+# %% ../../nbs/book/cli.ipynb #1d9f9e6e
 @app.command("ledger")
 def show_ledger(
     chapter: _OneOrAll = None,  # None: the counts of all
@@ -189,20 +190,22 @@ class _Sections:
             line = f"{time.perf_counter() - self.since:7.1f} s  {self.section}"
             self.bar.console.print(line, markup=False, soft_wrap=True)
 
-# %% ../../nbs/book/cli.ipynb #05b532a2
+# %% ../../nbs/book/cli.ipynb #7e3a07a4
 @contextmanager
 def _noting_interrupts() -> Iterator[tuple[list, Callable[[], None]]]:
     "A list that Ctrl-C adds to, and a function that puts the handler in force (again)"
     noted, before = [], signal.getsignal(signal.SIGINT)
+    in_force = threading.current_thread() is threading.main_thread()  # only there Python takes signals
     try:
-        yield noted, lambda: signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+        yield noted, lambda: in_force and signal.signal(signal.SIGINT, lambda *_: noted.append(True))
     except KeyboardInterrupt:
         noted.append(True)
     except Exception:
         if not noted:  # after Ctrl-C the runner trips over the kernel that it has ended itself
             raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        if in_force:
+            signal.signal(signal.SIGINT, before)
 
 # %% ../../nbs/book/cli.ipynb #f7fe5f78
 def _execute(
@@ -234,7 +237,17 @@ _Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mp
 _Seed = Annotated[int | None, typer.Option(help="Seed of the run; default: settings.ini.")]
 _Save = Annotated[bool, typer.Option("--save", help="Store the results in the repository.")]
 
-# %% ../../nbs/book/cli.ipynb #04c55695
+# %% ../../nbs/book/cli.ipynb #fc224db5
+def _version(
+    path: Path,            # a file that may not be there
+) -> tuple | None:         # another one whenever the file was written again
+    "Which version of a file is there"
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
+
+# %% ../../nbs/book/cli.ipynb #a3cc13b7
 @app.command()
 def reproduce(
     chapter: _Chapter,         # as `find_notebook` takes it
@@ -248,27 +261,17 @@ def reproduce(
         path, settings = find_notebook(chapter), load_settings(profile=profile, device=device, seed=seed)
     about = f"{_key(path)}: {settings.profile} profile on {settings.device}, seed {settings.seed}"
     _err().print(about, markup=False)
-    started = time.time()
-    report = _execute(path, settings, save)
+    kept = (path.parents[1] / "ledger" if save else settings.cache / "ledger") / f"{_key(path)}.json"
+    before, report = _version(kept), _execute(path, settings, save)
     if not report.ok:
         _err().print(report.traceback, markup=False, soft_wrap=True)
         raise _fail(report.error)
     if path in chapters():
-        _print_run(_key(path), path.parents[1] / "ledger" if save else settings.cache / "ledger", started)
+        if _version(kept) == before:
+            raise _fail(f"the notebook of {_key(path)} ran through but saved no ledger")
+        _print_ledger(_stored(_key(path), kept.parent))
     stored = "outputs stored" if report.saved else "nothing stored in the repository (--save does)"
     _err().print(f"{report.cells} cells in {report.seconds:.0f} s; {stored}", markup=False)
-
-# %% ../../nbs/book/cli.ipynb #7656fd74
-def _print_run(
-    name: str,      # a chapter's name
-    folder: Path,   # where the run writes its ledger
-    started: float, # when it began, seconds since the epoch
-) -> None:
-    "The ledger that a run has just written; status 1 when it wrote none"
-    path = folder / f"{name}.json"
-    if not path.is_file() or path.stat().st_mtime < started - 1:
-        raise _fail(f"the notebook of {name} ran through but saved no ledger")
-    _print_ledger(_stored(name, folder))
 
 # %% ../../nbs/book/cli.ipynb #b89ee4f2
 def _module_of(
@@ -280,13 +283,28 @@ def _module_of(
         raise ValueError(f"`chapter` must export a module, but {path.name} exports none")
     return f"weightbook.{found[1]}"
 
-# %% ../../nbs/book/cli.ipynb #b08dff9a
+# %% ../../nbs/book/cli.ipynb #349da3aa
 def _benchmark_of(
     path: Path,       # a chapter's notebook
 ) -> Callable | None: # `benchmark(settings) → rows`; None when the chapter has none
     return getattr(importlib.import_module(_module_of(path)), "benchmark", None)
 
+# %% ../../nbs/book/cli.ipynb #ff68c826
+def _race(
+    name: str,          # a chapter's name
+    run: Callable,      # its benchmark
+    settings: Settings, # the run
+) -> None:
+    "Run one benchmark, file its rows and print them"
+    from weightbook.book.bench import bench_table, save_rows
 
+    rows = list(run(settings))
+    file = save_rows(name, rows, settings=settings)
+    table = bench_table(rows, f"{name} on {settings.device}")
+    _print_table(table.columns, table.text(), table.caption)
+    _err().print(f"rows in {file}", markup=False, soft_wrap=True)
+
+# %% ../../nbs/book/cli.ipynb #244f0ab4
 @app.command()
 def bench(
     chapter: _OneOrAll = None, # None: every chapter that has a benchmark
@@ -295,8 +313,6 @@ def bench(
     save: _Save = False,       # True: rows go into bench/ instead of the cache
 ) -> None:
     "Race the fast paths of a chapter, or of all, against their references."
-    from weightbook.book.bench import bench_table, save_rows
-
     with _usage():
         paths = [find_notebook(chapter)] if chapter else chapters()
         settings = replace(load_settings(profile=profile, device=device), save=save)
@@ -304,13 +320,9 @@ def bench(
     if not races:
         raise _fail(f"{chapter} has no benchmark" if chapter else "no chapter has a benchmark")
     for name, run in races.items():
-        rows = run(settings)
-        file = save_rows(name, rows, settings=settings)
-        table = bench_table(rows, f"{name} on {settings.device}")
-        _print_table(table.columns, table.text(), table.caption)
-        _err().print(f"rows in {file}", markup=False, soft_wrap=True)
+        _race(name, run, settings)
 
-# %% ../../nbs/book/cli.ipynb #8f8641e1
+# %% ../../nbs/book/cli.ipynb #5964869b
 def _python(
     code: str,        # Python to run
     *arguments: str,  # what it finds in sys.argv
@@ -321,7 +333,7 @@ def _python(
     keywords = {"cwd": _root(), "env": environment} | keywords
     return subprocess.run([sys.executable, "-c", code, *arguments], **keywords)
 
-
+# %% ../../nbs/book/cli.ipynb #c90b1618
 @app.command()
 def export() -> None:
     "Write the library from the notebooks."
@@ -330,38 +342,45 @@ def export() -> None:
     if done.returncode:
         raise _fail("the notebooks could not be exported")
 
-# %% ../../nbs/book/cli.ipynb #e4e7f639
+# %% ../../nbs/book/cli.ipynb #9843ada8
 _Renderer = Annotated[str, typer.Option(help="quarto, smalldocs, or auto: quarto where it is installed.")]
 _Full = Annotated[bool, typer.Option("--full", help="Process every page again.")]
 
+# %% ../../nbs/book/cli.ipynb #ab7d323d
+def _render(
+    **options: Any, # for `build_site`
+) -> Path:          # the folder of the site
+    "Build the site and pass on what a reader would trip over"
+    from weightbook.book.site import build_site
 
+    with warnings.catch_warnings(record=True) as caught, _usage():
+        warnings.simplefilter("always")
+        try:
+            folder = build_site(**options)
+        except RuntimeError as error:
+            raise _fail(str(error)) from error
+    for message in (str(w.message) for w in caught if w.category.__name__ == "SiteWarning"):
+        _err().print(f"warning: {message}", markup=False, soft_wrap=True)
+    return folder
+
+# %% ../../nbs/book/cli.ipynb #21bb4d31
 @app.command()
 def site(
     renderer: _Renderer = "auto",  # "quarto", "smalldocs" or "auto"
     full: _Full = False,           # False: only pages that changed
 ) -> None:
     "Export the library and render the site from the stored outputs."
-    from weightbook.book.site import build_site
-
-    export()
     started = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught, _usage():
-        warnings.simplefilter("always")
-        try:
-            folder = build_site(renderer=renderer, full=full)
-        except RuntimeError as error:
-            raise _fail(str(error)) from error
-    for warning in caught:
-        if warning.category.__name__ == "SiteWarning":
-            _err().print(f"warning: {warning.message}", markup=False, soft_wrap=True)
-    pages = len(list(folder.rglob("*.html")))
-    _out().print(f"{pages} pages in {time.perf_counter() - started:.0f} s: open {folder.name}/index.html, or run "
-                 "`make serve`", markup=False, soft_wrap=True)
+    export()
+    folder = _render(renderer=renderer, full=full)
+    pages, seconds = len(list(folder.rglob("*.html"))), time.perf_counter() - started
+    line = f"{pages} pages in {seconds:.0f} s: open {folder.name}/index.html, or run `make serve`"
+    _out().print(line, markup=False, soft_wrap=True)
 
-# %% ../../nbs/book/cli.ipynb #79456b2c
+# %% ../../nbs/book/cli.ipynb #b58b033d
 _Port = Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.", min=0, max=65535)]
 
-
+# %% ../../nbs/book/cli.ipynb #2b61897d
 @app.command()
 def serve(
     port: _Port = 8000,  # 0 … 65535
@@ -374,7 +393,7 @@ def serve(
     except OSError as error:
         raise _fail(str(error)) from error
 
-# %% ../../nbs/book/cli.ipynb #d66323a9
+# %% ../../nbs/book/cli.ipynb #7aa7e6b0
 def _requirements() -> dict[str, list[str]]:
     "Distribution names that each extra brings; the core under the empty name"
     found: dict[str, list[str]] = {}
@@ -384,7 +403,7 @@ def _requirements() -> dict[str, list[str]]:
             found.setdefault(extra[1] if extra else "", []).append(name)
     return found
 
-
+# %% ../../nbs/book/cli.ipynb #c7556626
 def _present(
     names: Sequence[str], # distribution names
 ) -> tuple[list[str], list[str]]: # "numpy 2.4.6" of those installed, and the names of the others
@@ -396,7 +415,7 @@ def _present(
             lack.append(name)
     return have, lack
 
-# %% ../../nbs/book/cli.ipynb #17e642d6
+# %% ../../nbs/book/cli.ipynb #282c5622
 def _package_rows() -> list[tuple[str, str]]:
     "One row for the core and each extra"
     rows = []
@@ -408,7 +427,7 @@ def _package_rows() -> list[tuple[str, str]]:
             rows.append(("", f"missing: {', '.join(lack)} ({cure})"))
     return rows
 
-
+# %% ../../nbs/book/cli.ipynb #51573baa
 def _device_row(settings: Settings) -> str:
     "The device in words"
     import torch
@@ -417,7 +436,7 @@ def _device_row(settings: Settings) -> str:
         return f"{settings.device}, {torch.get_num_threads()} threads"
     return f"{settings.device}, {torch.cuda.get_device_name(settings.device)}"
 
-# %% ../../nbs/book/cli.ipynb #b7ee5589
+# %% ../../nbs/book/cli.ipynb #81d58411
 def _folder_row(
     folder: Path | None, # a folder that a setting names
 ) -> str:                # what is in it
@@ -427,14 +446,13 @@ def _folder_row(
     found = sorted(p.name for p in folder.iterdir() if p.name[0] != ".") if folder.is_dir() else []
     return f"{folder} ({', '.join(found[:8]) + (', …' if len(found) > 8 else '') or 'empty'})"
 
-
+# %% ../../nbs/book/cli.ipynb #3bc0b146
 def _program_row(
     *names: str, # programs, in the order of preference
 ) -> str:        # the first that is on the PATH
-    found = next(filter(None, map(shutil.which, names)), None)
-    return found or "not found"
+    return next(filter(None, map(shutil.which, names)), "not found")
 
-# %% ../../nbs/book/cli.ipynb #79ab8cf9
+# %% ../../nbs/book/cli.ipynb #b83dde08
 def _triton_row() -> str:
     "How Triton kernels would run"
     if importlib.util.find_spec("triton") is None:
@@ -444,7 +462,7 @@ def _triton_row() -> str:
     version = importlib.metadata.version("triton")
     return f"{version}, {'compiled' if torch.cuda.is_available() else 'interpreter only (no CUDA device)'}"
 
-
+# %% ../../nbs/book/cli.ipynb #ed4090cf
 @app.command()
 def doctor() -> None:
     "Tell what this machine has: packages, device, data, cache, renderers."
@@ -460,14 +478,14 @@ def doctor() -> None:
     if _present(_requirements()[""])[1]:
         raise typer.Exit(1)
 
-# %% ../../nbs/book/cli.ipynb #1c401824
+# %% ../../nbs/book/cli.ipynb #4f4eb43e
 def _quiet_run(
     *command: str, # module of Python and its arguments
 ) -> str:          # empty when it succeeded, else what it said
     done = subprocess.run([sys.executable, "-m", *command], cwd=_root(), capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"status {done.returncode}"
 
-
+# %% ../../nbs/book/cli.ipynb #450ffd8b
 def _check_stamps() -> str:
     from weightbook.book.site import stale_notebooks
 
@@ -479,7 +497,7 @@ def _check_readme() -> str:
 
     return "" if write_readme(check=True) else "README.md is not the front page: `weightbook site` writes it"
 
-# %% ../../nbs/book/cli.ipynb #3b04ebf2
+# %% ../../nbs/book/cli.ipynb #dd3de105
 _EXPORT_TEST = "tests/test_export.py::test_the_library_is_what_the_notebooks_export"
 _CHECKS: dict[str, Callable[[], str]] = {
     "lint": lambda: _quiet_run("ruff", "check", "weightbook", "tests"),
@@ -489,7 +507,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "README in sync": _check_readme,
 }
 
-
+# %% ../../nbs/book/cli.ipynb #d0c48b04
 @app.command()
 def check() -> None:
     "Check in seconds that library, outputs, structure and README belong to the notebooks."
@@ -506,7 +524,7 @@ def check() -> None:
     if failed:
         raise _fail(f"{len(failed)} of {len(_CHECKS)} checks failed: {', '.join(failed)}")
 
-# %% ../../nbs/book/cli.ipynb #520a3f2c
+# %% ../../nbs/book/cli.ipynb #97de4b9a
 def _test_environment() -> dict[str, str]:
     "Quick, offline, one thread for each worker; nothing is stored"
     mine = {"WEIGHTBOOK_PROFILE": "quick", "WEIGHTBOOK_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WEIGHTBOOK_SAVE": "0"}
@@ -514,12 +532,13 @@ def _test_environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     return kept | mine | threads
 
-
+# %% ../../nbs/book/cli.ipynb #370739a2
 def _working_tree() -> str | None:
     "What git says about the working tree; None outside of a repository"
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=_root(), capture_output=True, text=True) \
-        if shutil.which("git") else None
-    return done.stdout if done and done.returncode == 0 else None
+    if not shutil.which("git"):
+        return None
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=_root(), capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else None
 
 # %% ../../nbs/book/cli.ipynb #00c0ea09
 def _stream(
@@ -553,29 +572,28 @@ class _Notebooks:
             return False
         return line != "Success."
 
-# %% ../../nbs/book/cli.ipynb #9fc0186b
+# %% ../../nbs/book/cli.ipynb #d85af094
 def _with_code() -> set[str]:
     "The notebooks that have code to run"
     from weightbook.book.site import notebooks, read_notebook
 
     return {str(p) for p in notebooks(_root()) if any(c["cell_type"] == "code" for c in read_notebook(p)["cells"])}
 
-
+# %% ../../nbs/book/cli.ipynb #33ab0644
 def _test_notebooks(
     workers: int, # processes
 ) -> tuple[bool, str]: # whether all is well, and one line
     "The cells of every notebook"
     ran = _Notebooks()
-    run = "from nbdev.test import nbdev_test; nbdev_test()"
-    command = [sys.executable, "-c", run, "--n-workers", str(workers), "--do-print"]
-    status, passed_over = _stream(command, ran), sorted(Path(p).name for p in _with_code() - ran.done)
+    run = f"from nbdev.test import nbdev_test; nbdev_test(n_workers={workers}, do_print=True)"
+    status, passed_over = _stream([sys.executable, "-c", run], ran), sorted(Path(p).name for p in _with_code() - ran.done)
     line = f"{len(ran.done)} notebooks ran" + (", with failures" if status else "")
     return not status and not passed_over, line + (f"; passed over: {', '.join(passed_over)}" if passed_over else "")
 
-# %% ../../nbs/book/cli.ipynb #466d2506
+# %% ../../nbs/book/cli.ipynb #c4296bb0
 _CLOSING = re.compile(r"^=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s.*$|^no tests ran in .*$")
 
-
+# %% ../../nbs/book/cli.ipynb #37dac670
 def _test_pytest(
     workers: int,          # processes
     extra: Sequence[str],  # further arguments for pytest
@@ -593,7 +611,7 @@ def _test_pytest(
     status = _stream([sys.executable, "-m", "pytest", "-q", *spread, *extra], keep)
     return status == 0, closing[-1] if closing else f"pytest ended with status {status}"
 
-# %% ../../nbs/book/cli.ipynb #ac25b718
+# %% ../../nbs/book/cli.ipynb #ec7fe127
 def _workers(
     asked: int | None, # as given; None: the cores that this process may use, and 1 on a GPU, which they would share
 ) -> int:              # processes
@@ -603,12 +621,12 @@ def _workers(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if on_gpu else cores
 
-
+# %% ../../nbs/book/cli.ipynb #1898fe8c
 _Workers = Annotated[int | None, typer.Option(help="Processes; default: all cores, 1 on a GPU.", min=1)]
 _Cells = Annotated[bool, typer.Option(help="Run the notebooks' cells.")]
 _Pytest = Annotated[list[str] | None, typer.Argument(help="Arguments for pytest, after --.")]
 
-
+# %% ../../nbs/book/cli.ipynb #d11298cf
 @app.command()
 def test(
     workers: _Workers = None,  # ≥ 1
