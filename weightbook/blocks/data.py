@@ -19,44 +19,40 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-# %% ../../nbs/blocks/data.ipynb #b7d663b0
+# %% ../../nbs/blocks/data.ipynb #4c1bd810
 import numpy as np
 import pooch
 import torch
 from torch import Tensor
 
-# %% ../../nbs/blocks/data.ipynb #27be50c4
 from ..book.checks import check_choice, check_integer
 from ..book.settings import Settings
 
-# %% ../../nbs/blocks/data.ipynb #fd759b81
+# %% ../../nbs/blocks/data.ipynb #71db0f08
 @dataclass(frozen=True)
 class Text:
     "A text and where it came from"
-
-    text: str  # all of it
-    name: str  # as asked for, "wikitext-2/test"
+    text: str    # all of it
+    name: str    # as asked for, "wikitext-2/test"
     source: str  # what was loaded and from where
 
-# %% ../../nbs/blocks/data.ipynb #48bb5d16
+# %% ../../nbs/blocks/data.ipynb #4fee8784
 @dataclass(frozen=True)
 class Images:
     "Labelled images and where they came from"
-
-    x: Tensor  # (N, C, H, W), float32, in [0, 1]
-    y: Tensor  # (N,), int64, index into `classes`
+    x: Tensor    # (N, C, H, W), float32, in [0, 1]
+    y: Tensor    # (N,), int64, index into `classes`
     classes: tuple[str, ...]  # names of the labels
-    name: str  # as asked for, "mnist/train"
+    name: str    # as asked for, "mnist/train"
     source: str  # what was loaded and from where
 
-# %% ../../nbs/blocks/data.ipynb #de8eb455
+# %% ../../nbs/blocks/data.ipynb #2c5aebac
 @dataclass(frozen=True)
 class _File:
     "A file that can be downloaded and recognised"
-
-    name: str  # path inside the data folder and inside the cache
-    size: int  # bytes
-    sha256: str
+    name: str    # path inside the data folder and inside the cache
+    size: int    # bytes
+    sha256: str  # in hex
     urls: tuple[str, ...]  # tried in this order
 
 # %% ../../nbs/blocks/data.ipynb #e7e9f8b6
@@ -105,11 +101,11 @@ def _fault(path: Path, file: _File) -> str | None:
         return f"has SHA-256 {digest[:12]}… instead of {file.sha256[:12]}…"
     return None
 
-# %% ../../nbs/blocks/data.ipynb #b92fb455
+# %% ../../nbs/blocks/data.ipynb #8442a5aa
 def _download(file: _File, folder: Path) -> Path:
     "Fetch a file into `folder` from the first address that serves the right bytes"
     pooch.get_logger().setLevel("WARNING")
-    client = pooch.HTTPDownloader(progressbar=file.size > 20e6 and sys.stderr.isatty(), timeout=30)
+    client = pooch.HTTPDownloader(progressbar=file.size > 20e6 and sys.stderr.isatty(), timeout=(5, 30))
     target, troubles, altered = folder / file.name, [], []
     for url in file.urls:
         try:
@@ -168,12 +164,11 @@ def _stdlib_text(name: str) -> Text:
     text, which = part.get(name, (text, "all"))
     return Text(text, name, f"help topics of Python {platform.python_version()} ({which})")
 
-# %% ../../nbs/blocks/data.ipynb #64e99556
+# %% ../../nbs/blocks/data.ipynb #18ffef51
 def load_text(
-    name: str,  # "wikitext-2/test", "wikitext-2/valid", "tinyshakespeare" or "stdlib"
-    *,
-    settings: Settings,  # data folder, cache folder, and whether the network may be used
-) -> Text:  # its `source` says which file, and from where
+    name: str,              # "wikitext-2/test", "wikitext-2/valid", "tinyshakespeare" or "stdlib"
+    *, settings: Settings,  # data folder, cache folder, and whether the network may be used
+) -> Text:                  # its `source` says which file, and from where
     "A text; the standard library's help stands in, with a warning, when it is not to be had"
     check_choice("name", name, TEXTS)
     if name == "stdlib":
@@ -327,14 +322,13 @@ _LOADERS = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "sample": _
 _STAND_INS = {"mnist": _digits, "cifar10": _patches}
 IMAGES = tuple(_LOADERS)
 
-# %% ../../nbs/blocks/data.ipynb #0c205a20
+# %% ../../nbs/blocks/data.ipynb #fd9457ef
 def load_images(
-    name: str,  # "digits", "mnist", "cifar10" or "sample"
-    split: str = "train",  # "train" or "test"
-    *,
-    settings: Settings,  # data folder, cache folder, and whether the network may be used
+    name: str,              # "digits", "mnist", "cifar10" or "sample"
+    split: str = "train",   # "train" or "test"
+    *, settings: Settings,  # data folder, cache folder, and whether the network may be used
     limit: int | None = None,  # at most so many images, a fixed random choice; None: all, in file order
-) -> Images:  # its `source` says which files, and from where
+) -> Images:                # its `source` says which files, and from where
     "Labelled images; digits stand in for MNIST and photograph patches for CIFAR-10, with a warning"
     check_choice("name", name, IMAGES)
     check_choice("split", split, ("train", "test"))

