@@ -72,7 +72,7 @@ def book(tmp_path, monkeypatch):
     monkeypatch.setenv("WEIGHTBOOK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WEIGHTBOOK_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path / "nbs" / "lowbit")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

@@ -497,12 +497,12 @@ def _check_readme() -> str:
 
     return "" if write_readme(check=True) else "README.md is not the front page: `weightbook site` writes it"
 
-# %% ../../nbs/book/cli.ipynb #dd3de105
+# %% ../../nbs/book/cli.ipynb #95f3dd71
 _EXPORT_TEST = "tests/test_export.py::test_the_library_is_what_the_notebooks_export"
 _CHECKS: dict[str, Callable[[], str]] = {
     "lint": lambda: _quiet_run("ruff", "check", "weightbook", "tests"),
-    "export in sync": lambda: _quiet_run("pytest", "-q", _EXPORT_TEST),
-    "structure": lambda: _quiet_run("pytest", "-q", "tests/test_structure.py"),
+    "export in sync": lambda: _quiet_run("pytest", _EXPORT_TEST),
+    "structure": lambda: _quiet_run("pytest", "tests/test_structure.py"),
     "outputs fresh": _check_stamps,
     "README in sync": _check_readme,
 }
@@ -593,7 +593,7 @@ def _test_notebooks(
 # %% ../../nbs/book/cli.ipynb #c4296bb0
 _CLOSING = re.compile(r"^=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s.*$|^no tests ran in .*$")
 
-# %% ../../nbs/book/cli.ipynb #37dac670
+# %% ../../nbs/book/cli.ipynb #b00c1c88
 def _test_pytest(
     workers: int,          # processes
     extra: Sequence[str],  # further arguments for pytest
@@ -608,7 +608,7 @@ def _test_pytest(
         return True
 
     spread = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
-    status = _stream([sys.executable, "-m", "pytest", "-q", *spread, *extra], keep)
+    status = _stream([sys.executable, "-m", "pytest", *spread, *extra], keep)
     return status == 0, closing[-1] if closing else f"pytest ended with status {status}"
 
 # %% ../../nbs/book/cli.ipynb #ec7fe127
