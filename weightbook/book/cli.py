@@ -166,7 +166,7 @@ def show_ledger(
         raise _fail(f"{_key(path)} has no stored ledger; `weightbook reproduce {_key(path)} --save` makes it")
     _print_ledger(found)
 
-# %% ../../nbs/book/cli.ipynb #63a96530
+# %% ../../nbs/book/cli.ipynb #b123e5a9
 class _Sections:
     "Shows which section of a notebook is running; finished sections leave a line"
 
@@ -175,7 +175,8 @@ class _Sections:
 
         cells = TextColumn("cell {task.completed:.0f} of {task.total:.0f}")
         columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), cells
-        self.bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+        columns += (TimeElapsedColumn(),)
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.task, self.section, self.since = self.bar.add_task("starting", total=1), "", time.perf_counter()
 
     def __call__(self, index: int, total: int, section: str) -> None:
@@ -207,7 +208,7 @@ def _noting_interrupts() -> Iterator[tuple[list, Callable[[], None]]]:
         if in_force:
             signal.signal(signal.SIGINT, before)
 
-# %% ../../nbs/book/cli.ipynb #f7fe5f78
+# %% ../../nbs/book/cli.ipynb #2d2e6906
 def _execute(
     path: Path,          # a notebook
     settings: Settings,  # the run
@@ -224,7 +225,7 @@ def _execute(
 
     with _noting_interrupts() as (noted, heed), sections.bar:
         report = execute_notebook(path, settings=settings, save=save, progress=progress)
-    sections.close()
+        sections.close()
     if noted:
         kept = f"Finished arms are kept in {settings.cache / 'arms'}; the same command goes on from there."
         raise _fail(f"interrupted in section “{sections.section or 'start'}”. {kept}", 130)
