@@ -232,7 +232,7 @@ def _patches(split: str, settings: Settings, limit: int | None) -> _Raw:
     labels = np.arange(2).repeat(tiles.shape[1] * tiles.shape[2])
     return tiles.reshape(-1, 3, 32, 32), labels, classes, f"32 × 32 patches of {source}"
 
-# %% ../../nbs/blocks/data.ipynb #eb8168ff
+# %% ../../nbs/blocks/data.ipynb #0d87e438
 def _read_idx(path: Path) -> np.ndarray:
     "The array in a gzipped IDX file of bytes"
     try:
@@ -240,7 +240,7 @@ def _read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     ndim = data[3] if len(data) > 3 and data[:3] == b"\0\0\x08" else 0
-    shape = np.frombuffer(data[4 : 4 + 4 * ndim], ">u4")
+    shape = np.array([int.from_bytes(data[i : i + 4], "big") for i in range(4, 4 + 4 * ndim, 4)])
     if ndim == 0 or len(data) != 4 + 4 * ndim + shape.prod(dtype=np.int64):
         raise ValueError(f"{path} is damaged: its IDX header does not fit its {len(data)} bytes")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * ndim).reshape(shape)
