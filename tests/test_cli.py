@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from weightbook.book import cli
 
+pytestmark = pytest.mark.xdist_group("kernel")  # kernels started at the same moment may take the same port
+
 TINY = '''
 # A tiny chapter
 > One claim, one arm
