@@ -238,3 +238,16 @@ def test_every_notebook_is_a_page_in_the_sidebar_and_in_llms_txt(built_site):
     llms = (built_site / "llms.txt").read_text(encoding="utf-8")
     assert not [p for p in pages if p != "index.html" and f"({p})" not in llms]
     assert [p.name for p in Path(built_site).rglob("llms*.txt")] == ["llms.txt"]
+
+
+@pytest.mark.parametrize("path", site.notebooks(ROOT), ids=lambda p: p.relative_to(ROOT / "nbs").as_posix())
+def test_the_title_cell_is_what_nbdev_reads_too(path):
+    from fastcore.nbio import md_frontmatter
+
+    title = next("".join(c["source"]) for c in site.read_notebook(path)["cells"] if c["cell_type"] == "markdown")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a value with a colon must stand in quotes
+        facts = md_frontmatter(title)
+    mine = site.front_matter(path)
+    assert (facts["title"], facts["description"]) == (mine["title"], mine["summary"])
+    assert set(facts) - {"description"} == set(mine) - {"summary"}

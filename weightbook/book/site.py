@@ -61,10 +61,8 @@ def read_notebook(
         raise ValueError(f"{path.name} is not a notebook: it has no list of cells")
     return nb
 
-# %% ../../nbs/book/site.ipynb #34ff55b9
-def _root(
-    root: str | Path | None, # a checkout of the book; None: found from the working directory or beside the package
-) -> Path:                   # the checkout
+# %% ../../nbs/book/site.ipynb #683292c6
+def _root(root: str | Path | None) -> Path:
     "The checkout to work in"
     found = Path(root).resolve() if root else find_root()
     if found is None or not (found / "nbs").is_dir():
@@ -97,10 +95,8 @@ class ExecutionReport:
         "Whether every cell ran"
         return not self.error
 
-# %% ../../nbs/book/site.ipynb #ffc7ca43
-def _sections(
-    nb: dict,       # a notebook
-) -> list[str]:     # for each cell, the heading it stands under
+# %% ../../nbs/book/site.ipynb #986f415c
+def _sections(nb: dict) -> list[str]:
     "The section heading above each cell"
     out, current = [], ""
     for cell in nb["cells"]:
@@ -110,11 +106,8 @@ def _sections(
         out.append(current)
     return out
 
-# %% ../../nbs/book/site.ipynb #ddcdd793
-def _kernel_environment(
-    settings: Settings, # the run's settings
-    save: bool,         # whether the outputs will be stored
-) -> dict[str, str]:    # the kernel's whole environment
+# %% ../../nbs/book/site.ipynb #9aa00042
+def _kernel_environment(settings: Settings, save: bool) -> dict[str, str]:
     "Hand the settings down to the kernel"
     mine = {f"WEIGHTBOOK_{key.upper()}": str(getattr(settings, key)) for key in ("profile", "device", "seed", "cache")}
     mine["WEIGHTBOOK_DATA"] = str(settings.data or "")
@@ -122,10 +115,8 @@ def _kernel_environment(
     mine["WEIGHTBOOK_SAVE"] = str(int(save))
     return {**os.environ, **mine} | ({"TQDM_DISABLE": "1"} if save else {})
 
-# %% ../../nbs/book/site.ipynb #a7a64a84
-def _skips(
-    cell: dict, # a code cell
-) -> bool:      # whether it says `#| eval: false`
+# %% ../../nbs/book/site.ipynb #f083859a
+def _skips(cell: dict) -> bool:
     "Whether a cell asks not to be run"
     return re.search(r"^#\| *eval: *false", "".join(cell["source"]), re.M) is not None
 
@@ -203,21 +194,17 @@ def stamp(
     nb["metadata"]["weightbook"] = mark | ({"inputs": inputs} if inputs else {})
     return nb["metadata"]["weightbook"]
 
-# %% ../../nbs/book/site.ipynb #dcce36af
+# %% ../../nbs/book/site.ipynb #8e8db706
 _BAR = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it|s)/(?:s|it)\b|\bit/s\]")
 
 
-def _without_bars(
-    text: str, # what a cell wrote to stderr
-) -> str:      # the same without progress bars
+def _without_bars(text: str) -> str:
     "Drop the lines of progress bars"
     lines = [line.rsplit("\r", 1)[-1] if not _BAR.search(line) else "" for line in text.split("\n")]
     return "\n".join(line for line in lines if line.strip())
 
-# %% ../../nbs/book/site.ipynb #eda4f1ee
-def _clean_outputs(
-    nb: dict, # a notebook, changed in place
-) -> None:
+# %% ../../nbs/book/site.ipynb #040cbbee
+def _clean_outputs(nb: dict) -> None:
     "Drop progress bars and widget state from the outputs"
     nb["metadata"].pop("widgets", None)
     for cell in nb["cells"]:
@@ -294,11 +281,8 @@ def stale_notebooks(
     reasons = {p.relative_to(root).as_posix(): _stale(p, root) for p in notebooks(root)}
     return [f"{name}: {reason}" for name, reason in reasons.items() if reason]
 
-# %% ../../nbs/book/site.ipynb #1bac26f7
-def _stale(
-    path: Path, # a notebook
-    root: Path, # the checkout
-) -> str:       # why its outputs are stale; empty when they are fresh
+# %% ../../nbs/book/site.ipynb #9a6071cb
+def _stale(path: Path, root: Path) -> str:
     "Why the stored outputs of one notebook cannot be trusted"
     nb = read_notebook(path)
     mark = nb["metadata"].get("weightbook", {})
@@ -335,17 +319,13 @@ PLAN = (
          ("DPP least squares", "Soundscape k-means", "Low-light pulse", "Tallying bandits", "Movable antennas")),
 )
 
-# %% ../../nbs/book/site.ipynb #27595fe6
-def _part_of(
-    path: Path, # a chapter's notebook
-) -> Part:      # the part whose folder it lies in
+# %% ../../nbs/book/site.ipynb #558e613b
+def _part_of(path: Path) -> Part:
     "The part that a chapter belongs to"
     return next(part for part in PLAN if part.folder == path.parent.name)
 
-# %% ../../nbs/book/site.ipynb #de50b911
-def _number(
-    path: Path, # a chapter's notebook, such as 04_wina.ipynb
-) -> int:       # its place in the part, from 1
+# %% ../../nbs/book/site.ipynb #5999f2b0
+def _number(path: Path) -> int:
     "The chapter's number within its part"
     return int(re.match(r"\d+", path.stem)[0])
 
@@ -368,17 +348,13 @@ class Shown:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.html, "text/markdown": self.markdown}
 
-# %% ../../nbs/book/site.ipynb #48518034
-def _chapter_name(
-    path: Path, # a chapter's notebook
-) -> str:       # its name without number: wina
+# %% ../../nbs/book/site.ipynb #5d45f55f
+def _chapter_name(path: Path) -> str:
     "The chapter's short name"
     return re.sub(r"^\d+_", "", path.stem)
 
-# %% ../../nbs/book/site.ipynb #b2ff73a1
-def _badges(
-    counts: dict[str, int], # verdict -> number of claims
-) -> Shown:                 # the verdicts that occur
+# %% ../../nbs/book/site.ipynb #be1b7b53
+def _badges(counts: dict[str, int]) -> Shown:
     "Verdict counts as badges, and as one line of text"
     some = {verdict: n for verdict, n in counts.items() if n}
     chip = '<span class="wb-verdict wb-{}">{} {}</span>'
@@ -386,36 +362,28 @@ def _badges(
     words = ", ".join(f"{n} {verdict}" for verdict, n in some.items())
     return Shown(chips or "no ledger yet", words or "no ledger yet")
 
-# %% ../../nbs/book/site.ipynb #bbdd2cda
-def _held(
-    path: Path, # a chapter's notebook
-) -> Shown:     # its verdict counts
+# %% ../../nbs/book/site.ipynb #0e144b41
+def _held(path: Path) -> Shown:
     "What the chapter's ledger says"
     return _badges(summary(load_ledgers())["chapters"].get(_chapter_name(path), {}))
 
-# %% ../../nbs/book/site.ipynb #00283254
-def _minutes(
-    seconds: float, # a duration
-) -> str:           # in the unit a reader would use
+# %% ../../nbs/book/site.ipynb #bec87aaf
+def _minutes(seconds: float) -> str:
     "A duration in words"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
-# %% ../../nbs/book/site.ipynb #87deac75
-def _made_with(
-    mark: dict, # the stamp of a notebook; may be empty
-) -> str:       # one line
+# %% ../../nbs/book/site.ipynb #27b8d228
+def _made_with(mark: dict) -> str:
     "What the stored outputs were made with"
     if not mark:
         return "not stored yet"
     run = f"{mark['profile']} profile, {mark['device']}, seed {mark['seed']}"
     return f"{run}, {mark['date']}, {_minutes(mark['seconds'])}"
 
-# %% ../../nbs/book/site.ipynb #02687129
-def _passport_rows(
-    path: Path,               # a chapter's notebook
-) -> list[tuple[str, str, str]]:  # label, text, link; an empty link is plain text
+# %% ../../nbs/book/site.ipynb #981410ce
+def _passport_rows(path: Path) -> list[tuple[str, str, str]]:
     "The facts of a chapter's passport"
     facts, mark = front_matter(path), read_notebook(path)["metadata"].get("weightbook", {})
     code = facts.get("code", "")
@@ -478,21 +446,17 @@ def book_rate() -> Shown:  # a bar with the share of each verdict, and the count
     block = f'<p class="wb-rate-main">{share}</p><div class="wb-bar" aria-hidden="true">{bar}</div>{words}'
     return Shown(f'<div class="wb-rate">{block}</div>', f"**{share}** ({scope}: {_badges(counts).markdown}). {plan}")
 
-# %% ../../nbs/book/site.ipynb #b393c5a2
-def _alt_text(
-    source: str, # a code cell
-) -> str:        # its `#| fig-alt:` line without quotes; empty when it has none
+# %% ../../nbs/book/site.ipynb #3a01b4c4
+def _alt_text(source: str) -> str:
     "The alternative text of a cell's figures"
     found = re.search(r"^#\| *fig-alt: *(.+?) *$", source, re.M)
     return found[1].strip("\"'") if found else ""
 
-# %% ../../nbs/book/site.ipynb #4765bf0c
+# %% ../../nbs/book/site.ipynb #41da6608
 _IMAGES = {"image/svg+xml": "svg", "image/png": "png", "image/jpeg": "jpg"}
 
 
-def _figures(
-    cell: dict, # a code cell with outputs
-) -> list[tuple[dict, str, bytes]]:  # for each picture: its output, the file suffix, the file's content
+def _figures(cell: dict) -> list[tuple[dict, str, bytes]]:
     "The pictures among a cell's outputs"
     import base64
 
@@ -505,10 +469,8 @@ def _figures(
             found.append((out, _IMAGES[mime], content))
     return found
 
-# %% ../../nbs/book/site.ipynb #73b81607
-def _thumbnail(
-    path: Path,           # a chapter's notebook
-) -> tuple[str, str, bytes] | None:  # suffix, alternative text and content; None when the chapter names no figure
+# %% ../../nbs/book/site.ipynb #7c26bfbd
+def _thumbnail(path: Path) -> tuple[str, str, bytes] | None:
     "The figure that the title cell's `thumbnail` names by its `#| label:`"
     label = front_matter(path).get("thumbnail", "")
     for cell in read_notebook(path)["cells"]:
@@ -528,10 +490,8 @@ def save_thumbnail(
         folder.mkdir(exist_ok=True)
         write_atomic(folder / f"{_chapter_name(path)}.{figure[0]}", figure[2])
 
-# %% ../../nbs/book/site.ipynb #699d1ac7
-def _card(
-    path: Path, # a chapter's notebook
-) -> Shown:     # a list item, or a table row in Markdown
+# %% ../../nbs/book/site.ipynb #f9b077ab
+def _card(path: Path) -> Shown:
     "One chapter's card"
     held = _held(path)
     facts, part, figure = front_matter(path), _part_of(path), _thumbnail(path)
@@ -582,20 +542,16 @@ def bibliography() -> Shown:  # one BibTeX entry a chapter
         return Shown("<p>No chapter yet.</p>", "No chapter yet.")
     return Shown(f"<pre><code>{html.escape(entries)}</code></pre>", f"```bibtex\n{entries}\n```")
 
-# %% ../../nbs/book/site.ipynb #0502fd9f
-def _readme_links(
-    text: str, # Markdown written for a page in nbs/
-) -> str:      # the same seen from the repository's top
+# %% ../../nbs/book/site.ipynb #1f33626f
+def _readme_links(text: str) -> str:
     "Point relative links at the files in nbs/"
     def target(m):
         inside = re.match(r"[a-z][a-z0-9+.-]*:|#|/", m[1])
         return m[0] if inside else f"]({os.path.normpath(f'nbs/{m[1]}')})"
     return re.sub(r"\]\(([^)\s]+)\)", target, text)
 
-# %% ../../nbs/book/site.ipynb #2fb4dacc
-def _readme_cell(
-    cell: dict, # a cell of the front page
-) -> str:       # its Markdown; empty when it shows nothing
+# %% ../../nbs/book/site.ipynb #223d89b1
+def _readme_cell(cell: dict) -> str:
     "One cell of the front page as Markdown"
     source = "".join(cell["source"])
     if cell["cell_type"] == "markdown":
@@ -643,22 +599,16 @@ def refresh_pages(
     write_readme(root=root)
     return done
 
-# %% ../../nbs/book/site.ipynb #0c890c84
-def _page_key(
-    path: Path,  # a notebook
-    root: Path,  # the checkout
-    names: str,  # the package's symbol index
-) -> str:        # changes when the processed page would
+# %% ../../nbs/book/site.ipynb #1e2fd901
+def _page_key(path: Path, root: Path, names: str) -> str:
     "What a processed page depends on besides its own notebook"
     exports = re.search(r"#\| *default_exp +([\w.]+)", path.read_text(encoding="utf-8"))
     module = root / "weightbook" / (exports[1].replace(".", "/") + ".py") if exports else None
     text = module.read_text(encoding="utf-8") if module and module.exists() else ""
     return hashlib.sha256((names + text).encode()).hexdigest()[:16]
 
-# %% ../../nbs/book/site.ipynb #01134aaa
-def _drop_outdated(
-    root: Path, # the checkout
-) -> None:
+# %% ../../nbs/book/site.ipynb #22ba3700
+def _drop_outdated(root: Path) -> None:
     "Remove processed pages whose module, or the package's names or configuration, have changed"
     index, proc = root / "weightbook" / "_modidx.py", root / "_proc"
     names = index.read_text(encoding="utf-8") if index.exists() else ""
@@ -673,11 +623,8 @@ def _drop_outdated(
     write_atomic(record, json.dumps(keys))
     proc.touch()  # nbdev drops a folder older than pyproject.toml, which every export touches
 
-# %% ../../nbs/book/site.ipynb #31cb8b2d
-def _process(
-    root: Path, # the checkout
-    full: bool, # process every page again
-) -> Path:      # the folder of processed pages
+# %% ../../nbs/book/site.ipynb #978c5915
+def _process(root: Path, full: bool) -> Path:
     "Let nbdev process the notebooks"
     if full:
         shutil.rmtree(root / "_proc", ignore_errors=True)
@@ -686,12 +633,8 @@ def _process(
     _call([sys.executable, "-c", script], "nbdev", root)
     return root / "_proc"
 
-# %% ../../nbs/book/site.ipynb #71e161f0
-def _call(
-    command: list[str], # program and arguments
-    name: str,          # what to call it in an error
-    root: Path,         # where it runs
-) -> str:               # what it wrote to stderr
+# %% ../../nbs/book/site.ipynb #6943037e
+def _call(command: list[str], name: str, root: Path) -> str:
     "Run a program; a failure is an error that ends with what it said"
     environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
@@ -699,24 +642,16 @@ def _call(
         raise RuntimeError(f"{name} failed:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stderr
 
-# %% ../../nbs/book/site.ipynb #9182640e
-def _picture(
-    out: dict,      # an output with a picture, changed in place
-    name: str,      # the file's name, relative to the page
-    content: bytes, # the picture
-    alt: str,       # alternative text
-) -> None:
+# %% ../../nbs/book/site.ipynb #135985cf
+def _picture(out: dict, name: str, content: bytes, alt: str) -> None:
     "Replace a stored picture by an image element"
     box = re.search(rb'<svg[^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"', content)
     pixels = [round(float(points) * 4 / 3) for points in box.groups()] if box else []
     dims = f' width="{pixels[0]}" height="{pixels[1]}"' if pixels else ""
     out["data"] = {"text/html": f'<img class="wb-figure" src="{name}" alt="{html.escape(alt)}"{dims}>'}
 
-# %% ../../nbs/book/site.ipynb #acc4a16a
-def _stage_figures(
-    nb: dict,    # a processed page, changed in place
-    page: Path,  # where it lies in _proc
-) -> list[str]:  # one line for each cell that shows a picture without alternative text
+# %% ../../nbs/book/site.ipynb #c02c34c6
+def _stage_figures(nb: dict, page: Path) -> list[str]:
     "Write the page's pictures to files beside it"
     missing, folder = [], page.with_name(f"{page.stem}_files")
     for n, cell in enumerate(nb["cells"]):
@@ -735,16 +670,12 @@ def _stage_figures(
             cell["source"] = re.sub(r"^#\| *fig-alt:.*\n?", "", source, flags=re.M)
     return missing
 
-# %% ../../nbs/book/site.ipynb #b3fbde30
+# %% ../../nbs/book/site.ipynb #e1006808
 _SYMBOL = re.compile(r"\]\(/((?:\w+/)*\w+)\.html(?:#([\w.]+))?\)")
 _SOURCE = re.compile(r"\[source\]\(/blob/[^)]*\)\{[^}]*\}\n*")
 
 
-def _point_symbols(
-    text: str,                # Markdown of a processed page
-    pages: dict[str, str],    # nbdev's page name, "lowbit/wina" -> notebook, "lowbit/04_wina.ipynb"
-    anchors: dict[str, set],  # notebook -> names documented on it
-) -> str:                     # the same with links that hold in every renderer
+def _point_symbols(text: str, pages: dict[str, str], anchors: dict[str, set]) -> str:
     "Turn nbdev's symbol links into links to notebooks, and drop links to a source host that is not set"
     def link(m):
         page = pages.get(m[1])
@@ -752,19 +683,15 @@ def _point_symbols(
         return f"](/{page}{f'#{m[2].lower()}' if shown else ''})" if page else m[0]
     return _SYMBOL.sub(link, _SOURCE.sub("", text))
 
-# %% ../../nbs/book/site.ipynb #f47553c5
-def _anchors(
-    nb: dict,   # a processed page
-) -> set[str]:  # the names that `show_doc` documents on it, as their headings' ids
+# %% ../../nbs/book/site.ipynb #6103e7b6
+def _anchors(nb: dict) -> set[str]:
     "The symbols documented on a page"
     outputs = [out for cell in nb["cells"] for out in cell.get("outputs", [])]
     texts = ["".join(out.get("data", {}).get("text/markdown", "")) for out in outputs]
     return {name.lower() for text in texts for name in re.findall(r"^#{2,4} ([\w.]+)$", text, re.M)}
 
-# %% ../../nbs/book/site.ipynb #1c38cbcc
-def _pair_tables(
-    nb: dict, # a processed page, changed in place
-) -> None:
+# %% ../../nbs/book/site.ipynb #328c4435
+def _pair_tables(nb: dict) -> None:
     "Put each API table directly above the source that defines its name"
     cells = nb["cells"]
     for table in [c for c in cells if re.search(r"^show_doc\(\w+\)$", "".join(c["source"]), re.M)]:
@@ -775,11 +702,8 @@ def _pair_tables(
             cells.remove(table)
             cells.insert(next(n for n, c in enumerate(cells) if c is source), table)
 
-# %% ../../nbs/book/site.ipynb #66c85262
-def _stage(
-    proc: Path,  # the folder of processed pages
-    root: Path,  # the checkout
-) -> list[str]:  # "page: what is wrong", one line each
+# %% ../../nbs/book/site.ipynb #e90f33c0
+def _stage(proc: Path, root: Path) -> list[str]:
     "Make the processed pages ready for either renderer"
     nbs = [p.relative_to(root / "nbs") for p in notebooks(root)]
     staged = {p.as_posix(): read_notebook(proc / p) for p in nbs}
@@ -798,10 +722,8 @@ def _stage(
         write_notebook(proc / name, nb)
     return problems
 
-# %% ../../nbs/book/site.ipynb #00769596
-def _renderer(
-    name: str,  # "auto", "quarto" or "smalldocs"
-) -> str:       # "quarto" or "smalldocs"
+# %% ../../nbs/book/site.ipynb #6ecc4e31
+def _renderer(name: str) -> str:
     "Which renderer to use"
     from weightbook.book.checks import check_choice
 
@@ -810,36 +732,28 @@ def _renderer(
         raise ValueError("`renderer` is 'quarto', but quarto is not on the PATH; use 'smalldocs' or install Quarto")
     return name if name != "auto" else "quarto" if shutil.which("quarto") else "smalldocs"
 
-# %% ../../nbs/book/site.ipynb #e86cd9b9
-def _render(
-    proc: Path,     # the folder of staged pages
-    renderer: str,  # "quarto" or "smalldocs"
-) -> tuple[Path, list[str]]:  # the folder of rendered pages, and the renderer's warnings
+# %% ../../nbs/book/site.ipynb #aa57ac04
+def _render(proc: Path, renderer: str) -> tuple[Path, list[str]]:
     "Render the staged pages"
     smalldocs = [sys.executable, "-m", "smalldocs.cli", "render", "--quiet", str(proc)]
     quarto = ["quarto", "render", str(proc), "--to", "html", "--no-execute"]
     said = _call(smalldocs if renderer == "smalldocs" else quarto, renderer, proc)
     return proc / "_docs", [line for line in said.splitlines() if re.match(r"\[?warn", line, re.I)]
 
-# %% ../../nbs/book/site.ipynb #74adcda6
+# %% ../../nbs/book/site.ipynb #a26d7995
 _REMOTE = re.compile(r"""<script\b[^>]*\bsrc="https?:[^>]*>\s*</script>|<link\b[^>]*\bhref="https?:[^>]*>""", re.S)
 _REMOTE_CSS = re.compile(r"""@import\s*(?:url\()?["']?https?:[^;]*;""")
 _MATH = re.compile(r'class="math (?:inline|display)"')
 
 
-def _localize(
-    page: str,   # a rendered page
-    offset: str, # the way from the page to the site's root, "" or "../"
-) -> str:        # the page without anything from another host
+def _localize(page: str, offset: str) -> str:
     "Take out scripts and styles of other hosts; typeset mathematics with the site's own MathJax"
     page = _REMOTE.sub("", page)
     script = f'<script defer src="{offset}site_libs/mathjax/tex-chtml.js"></script>'
     return page.replace("</head>", f"{script}\n</head>", 1) if _MATH.search(page) else page
 
-# %% ../../nbs/book/site.ipynb #71e71e54
-def _copy_mathjax(
-    libs: Path, # the site's folder of libraries
-) -> None:
+# %% ../../nbs/book/site.ipynb #46472868
+def _copy_mathjax(libs: Path) -> None:
     "Copy MathJax 3 with its fonts out of the installed package"
     import mathjax
 
@@ -854,12 +768,8 @@ _EMPTY_PART = re.compile(r'''<li class="sidebar-item sidebar-item-section"><div 
                          r'''<a [^>]*><span class="menu-text">([^<]*)</span></a>(?:(?!</div>).)*</div>'''
                          r'''<ul [^>]*></ul></li>''', re.S)
 
-# %% ../../nbs/book/site.ipynb #74bf8403
-def _finish_page(
-    path: Path,  # a rendered page, changed in place
-    built: Path, # the site
-    root: Path,  # the checkout
-) -> None:
+# %% ../../nbs/book/site.ipynb #b9f6554e
+def _finish_page(path: Path, built: Path, root: Path) -> None:
     "Make one rendered page self-contained and add how to run it"
     page = path.read_text(encoding="utf-8")
     rel = path.relative_to(built)
@@ -872,20 +782,15 @@ def _finish_page(
         page = re.sub(r'(?=<nav class="page-navigation"|</main>)', lambda _: _run_this(source.relative_to(root)), page, count=1)
     path.write_text(page, encoding="utf-8")
 
-# %% ../../nbs/book/site.ipynb #26815ee8
-def _run_this(
-    source: Path, # the notebook, relative to the checkout
-) -> str:         # HTML
+# %% ../../nbs/book/site.ipynb #c13ec840
+def _run_this(source: Path) -> str:
     "The box at the end of a page that says how to run it"
     link = f'<a href="{source.name}" download>Download the notebook</a>'
     how = f"<code>make lab</code> opens JupyterLab; then open <code>{source.as_posix()}</code>. {link}."
     return f'<aside class="wb-run" aria-label="Run this page"><p>In a clone of the book, {how}</p></aside>'
 
-# %% ../../nbs/book/site.ipynb #5ba57fcc
-def _write_llms(
-    built: Path, # the site
-    root: Path,  # the checkout
-) -> None:
+# %% ../../nbs/book/site.ipynb #cdbe74e8
+def _write_llms(built: Path, root: Path) -> None:
     "Write the site's one llms.txt: every page with its summary"
     facts = {p.relative_to(root / "nbs").with_suffix(".html").as_posix(): front_matter(p) for p in notebooks(root)}
     head = facts.pop("index.html")
@@ -893,11 +798,8 @@ def _write_llms(
     top = [f"# {head['title']}", "", f"> {head['summary']}", "", "## Pages", ""]
     write_atomic(built / "llms.txt", "\n".join([*top, *lines, ""]))
 
-# %% ../../nbs/book/site.ipynb #b069e5bb
-def _finish(
-    built: Path, # the rendered site, changed in place
-    root: Path,  # the checkout
-) -> None:
+# %% ../../nbs/book/site.ipynb #4a361fa1
+def _finish(built: Path, root: Path) -> None:
     "Post-process a rendered site"
     for path in built.rglob("*.html"):
         _finish_page(path, built, root)
@@ -958,10 +860,8 @@ class _Page(HTMLParser):
         elif tag in ("img", "script", "iframe", "source", "video", "audio") and values.get("src"):
             self.loads.append(values["src"])
 
-# %% ../../nbs/book/site.ipynb #d03bffc5
-def _read_pages(
-    folder: Path,         # a built site
-) -> dict[Path, _Page]:   # file -> what it refers to
+# %% ../../nbs/book/site.ipynb #ece5893f
+def _read_pages(folder: Path) -> dict[Path, _Page]:
     "Parse every page of a site"
     pages = {}
     for path in sorted(folder.rglob("*.html")):
@@ -983,13 +883,8 @@ def check_links(
                 found.append(f"{path.relative_to(folder)}: {href} ({wrong})")
     return found
 
-# %% ../../nbs/book/site.ipynb #9a2bb184
-def _broken(
-    href: str,                # as written on the page
-    path: Path,               # the page
-    folder: Path,             # the site
-    pages: dict[Path, _Page], # every page, parsed
-) -> str:                     # what is wrong; empty when it leads somewhere, or to another host
+# %% ../../nbs/book/site.ipynb #b69db9ab
+def _broken(href: str, path: Path, folder: Path, pages: dict[Path, _Page]) -> str:
     "Follow one link"
     url = urlsplit(href)
     if url.scheme or url.netloc:

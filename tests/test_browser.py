@@ -1,0 +1,186 @@
+"""The book's own site in headless Chromium: what a reader sees, does and needs."""
+
+import json
+import re
+import shutil
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import ROOT
+
+from weightbook.book.ledger import chapters
+from weightbook.book.site import site_server
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+CHAPTERS = [path.relative_to(ROOT / "nbs").with_suffix(".html").as_posix() for path in chapters()]
+PAGES = ["index.html", "ledger.html", "notation.html", "citation.html", "book/figures.html", "book/site.html", *CHAPTERS]
+TERM = "WINA"
+
+pytest.importorskip("playwright", reason="playwright is missing: pip install 'weightbook[test]'")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")]
+
+
+@pytest.fixture(scope="module")
+def address(built_site):
+    with site_server(built_site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, address):
+    "Opens a page of the site; at the end nothing may have been logged as an error or asked from another host"
+    complaints = []
+
+    @contextmanager
+    def opened(name, scheme="light", width=1280):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith((address, "data:")) else complaints.append(r.url))
+        page.goto(address + name, wait_until="networkidle")
+        page.wait_for_function("!document.querySelector('script[src*=mathjax]') || MathJax.startup?.promise")
+        page.evaluate("window.MathJax?.startup?.promise?.then(() => 0)")
+        yield page
+        context.close()
+
+    yield opened
+    assert complaints == []
+
+
+def luminance(colour):
+    "WCAG relative luminance of `rgb(r, g, b)`"
+    parts = [float(v) / 255 for v in re.findall(r"[\d.]+", colour)[:3]]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def axe(page):
+    "The violations that axe-core finds on the page"
+    import axe_playwright_python
+
+    page.add_script_tag(path=Path(axe_playwright_python.__file__).parent / "axe.min.js")
+    options = json.dumps({"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]})
+    found = page.evaluate(f"axe.run(document, {options})")["violations"]
+    return [f"{v['id']}: {n['target'][0]} {n['failureSummary'].splitlines()[-1]}" for v in found for n in v["nodes"][:4]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(visit, name, scheme):
+    with visit(name, scheme) as page:
+        assert axe(page) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
+    with visit(name, width=390) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert axe(page) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_mathematics_is_typeset(visit, name, built_site):
+    raw = (built_site / name).read_text(encoding="utf-8")
+    expected = len(re.findall(r'class="math (?:inline|display)"', raw))
+    with visit(name) as page:
+        main = page.locator("main")
+        assert main.locator(".math mjx-container").count() == expected
+        assert main.locator("mjx-container mjx-assistive-mml").count() >= expected
+        assert main.locator("mjx-merror").count() == 0
+        prose = main.evaluate("m => { const c = m.cloneNode(true);"
+                              " c.querySelectorAll('pre, code, mjx-container').forEach(e => e.remove()); return c.textContent; }")
+        assert not re.search(r"\\\(|\\\[|\\tag\b", prose)
+        tags = len(re.findall(r"\\tag\{", "".join(re.findall(r'class="math display">(.*?)</span>', raw, re.S))))
+        assert main.locator("mjx-container mjx-mlabeledtr").count() == tags
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_figures_are_there_with_alternative_text(visit, name):
+    with visit(name) as page:
+        for image in page.locator("main img").all():
+            image.scroll_into_view_if_needed()
+            assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+            assert len(image.get_attribute("alt")) > 20
+
+
+def test_every_chapter_has_figures(visit):
+    for name in CHAPTERS:
+        with visit(name) as page:
+            assert page.locator("main img.wb-figure").count() >= 1
+
+
+def test_dark_mode_toggles_is_kept_and_figures_stay_legible(visit):
+    with visit("book/figures.html") as page:
+        body = "getComputedStyle(document.body).backgroundColor"
+        assert luminance(page.evaluate(body)) > 0.9
+        page.click(".quarto-color-scheme-toggle")
+        page.wait_for_function(f"{body} !== 'rgb(255, 255, 255)'")
+        assert luminance(page.evaluate(body)) < 0.05
+        image = page.locator("img.wb-figure[src$='.svg']").first
+        look = image.evaluate("i => { const s = getComputedStyle(i); return [s.backgroundColor, s.filter]; }")
+        assert look[0] == "rgb(255, 255, 255)" and "invert" in look[1] and "hue-rotate" in look[1]
+        page.reload(wait_until="networkidle")
+        assert luminance(page.evaluate(body)) < 0.05
+        page.click(".quarto-color-scheme-toggle")
+        page.wait_for_function(f"{body} === 'rgb(255, 255, 255)'")
+
+
+def test_search_finds_the_term(visit):
+    with visit("index.html") as page:
+        page.locator("#quarto-search input").fill(TERM)
+        hit = page.locator("#quarto-search .search-result").first
+        hit.wait_for()
+        hit.click()
+        page.wait_for_load_state("networkidle")
+        assert TERM.lower() in page.locator("main").inner_text().lower()
+
+
+def test_the_front_page_leads_to_every_chapter(visit, address):
+    with visit("index.html") as page:
+        links = [urlsplit(a.evaluate("a => a.href")).path.lstrip("/") for a in page.locator(".wb-card a").all()]
+        assert links == CHAPTERS
+        text = page.locator("main").inner_text()
+        assert "make site" in text and "make test" in text
+
+
+def test_the_scoreboard_filters(visit):
+    with visit("ledger.html") as page:
+        rows = page.locator(".wb-ledger tbody tr")
+        if not rows.count():
+            pytest.skip("no ledger yet")
+        shown = page.locator(".wb-ledger tbody tr:visible")
+        everything = shown.count()
+        assert everything == rows.count()
+        page.select_option("select[name=verdict]", "not attempted")
+        assert all("not attempted" in row.inner_text() for row in shown.all()) and shown.count() < everything
+        page.select_option("select[name=verdict]", "")
+        page.fill("input[name=words]", "nowhere to be found")
+        assert shown.count() == 0
+
+
+def test_code_can_be_copied_and_folded(visit):
+    with visit("book/site.html") as page:
+        assert page.locator("main .code-copy-button").count() > 10
+        fold = page.locator("main details").first
+        fold.locator("summary").click()
+        assert fold.get_attribute("open") is None
