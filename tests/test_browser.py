@@ -129,8 +129,11 @@ def test_every_chapter_has_figures(visit):
             assert page.locator("main img.wb-figure").count() >= 1
 
 
-def test_dark_mode_toggles_is_kept_and_figures_stay_legible(visit):
-    with visit("book/figures.html") as page:
+def test_dark_mode_toggles_is_kept_and_figures_stay_legible(visit, built_site):
+    pages = [p for p in built_site.rglob("*.html") if re.search(r'wb-figure" src="[^"]+\.svg"', p.read_text("utf-8"))]
+    if not pages:
+        pytest.skip("no figure is stored yet")
+    with visit(pages[0].relative_to(built_site).as_posix()) as page:
         body = "getComputedStyle(document.body).backgroundColor"
         assert luminance(page.evaluate(body)) > 0.9
         page.click(".quarto-color-scheme-toggle")

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PLAN', 'front_matter', 'read_notebook', 'notebooks', 'ExecutionReport', 'execute_notebook', 'stamp', 'machine_paths',
            'store_outputs', 'write_notebook', 'inputs_hash', 'stale_notebooks', 'Part', 'planned_chapters', 'Shown',
-           'passport', 'fill_passport', 'book_rate', 'save_thumbnail', 'chapter_cards', 'plan_table', 'bibtex',
-           'bibliography', 'write_readme', 'refresh_pages', 'build_site', 'SiteWarning', 'check_links',
+           'passport', 'fill_passport', 'book_rate', 'save_thumbnail', 'chapter_link', 'chapter_cards', 'plan_table',
+           'bibtex', 'bibliography', 'write_readme', 'refresh_pages', 'build_site', 'SiteWarning', 'check_links',
            'remote_resources', 'serve', 'site_server']
 
 # %% ../../nbs/book/site.ipynb #03ad67cb
@@ -490,18 +490,26 @@ def save_thumbnail(
         folder.mkdir(exist_ok=True)
         write_atomic(folder / f"{_chapter_name(path)}.{figure[0]}", figure[2])
 
-# %% ../../nbs/book/site.ipynb #f9b077ab
+# %% ../../nbs/book/site.ipynb #90b70164
 def _card(path: Path) -> Shown:
     "One chapter's card"
     held = _held(path)
     facts, part, figure = front_matter(path), _part_of(path), _thumbnail(path)
-    link = f"{part.folder}/{path.name}"
+    link = chapter_link(f"{part.folder}/{_chapter_name(path)}")
     picture = f"thumbnails/{_chapter_name(path)}.{figure[0]}" if figure else ""
     image = f'<img src="{picture}" alt="{html.escape(figure[1])}" loading="lazy">' if figure else ""
     title, summary = html.escape(facts["title"]), html.escape(facts["summary"])
     block = (f'<li class="wb-card">{image}<p class="wb-card-part">{part.number} · {part.title}</p>'
              f'<p class="wb-card-title"><a href="{link}">{title}</a></p><p>{summary}</p><p>{held.html}</p></li>')
     return Shown(block, f"| [{facts['title']}]({link}) | {part.number} | {facts['summary']} | {held.markdown} |")
+
+# %% ../../nbs/book/site.ipynb #52ea1522
+def chapter_link(
+    chapter: str, # the chapter's name
+) -> str:         # its notebook, seen from nbs/
+    "Where a top page finds a chapter"
+    path = find_notebook(chapter)
+    return f"{path.parent.name}/{path.name}"
 
 # %% ../../nbs/book/site.ipynb #33e4301e
 def chapter_cards() -> Shown:  # a grid of cards, or a table in Markdown
