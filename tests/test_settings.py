@@ -245,6 +245,9 @@ def test_memory_forgets_when_a_module_changes(tmp_path):
     assert settings.memory("toy", module).cache(arm)(2).tolist() == [2, 2, 2]
     assert settings.memory("toy", module).cache(arm)(2).tolist() == [2, 2, 2]
     assert calls == [2]
+    source.write_text('"A docstring."\nFACTOR = 2  # a comment\n')
+    settings.memory("toy", module).cache(arm)(2)
+    assert calls == [2]
     source.write_text("FACTOR = 3\n")
     settings.memory("toy", module).cache(arm)(2)
     assert calls == [2, 2]
@@ -262,7 +265,7 @@ def test_memory_refuses(tmp_path):
         with pytest.raises(ValueError, match="`chapter` must be a name"):
             make(cache=tmp_path).memory(chapter)
     for module in ("weightbook", sys, None):
-        with pytest.raises(TypeError, match="`modules` must be modules with a source file"):
+        with pytest.raises(TypeError, match="`parts` must be modules, functions or classes"):
             make(cache=tmp_path).memory("toy", module)
     assert os.listdir(tmp_path) == []
 

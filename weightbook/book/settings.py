@@ -6,18 +6,22 @@
 __all__ = ['PROFILES', 'Settings', 'find_root', 'resolve_device', 'load_settings', 'seed_everything', 'require', 'versions',
            'write_atomic', 'write_json']
 
-# %% ../../nbs/book/settings.ipynb #8c12ee6c
+# %% ../../nbs/book/settings.ipynb #ce34ccda
+import ast
 import configparser
 import difflib
 import hashlib
 import importlib
 import importlib.metadata
+import inspect
 import json
+import linecache
 import os
 import platform
 import random
 import re
 import shutil
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,7 @@ import weightbook
 # %% ../../nbs/book/settings.ipynb #5010a5f2
 PROFILES = ("quick", "book", "paper")
 
-# %% ../../nbs/book/settings.ipynb #3f20cdeb
+# %% ../../nbs/book/settings.ipynb #ad94451c
 @dataclass(frozen=True)
 class Settings:
     "The run settings of one session; made by `load_settings`"
@@ -57,26 +61,37 @@ class Settings:
     def memory(
         self,
         chapter: str,  # the chapter's name, as in "wina"
-        *modules: ModuleType,  # modules whose code the cached results depend on
+        *parts: Any,  # modules, functions or classes whose code the cached results depend on
     ) -> Any:  # joblib.Memory; decorate the function of an arm with its `.cache`
-        "A disk cache for finished arms, empty again as soon as the source of one of `modules` changes"
+        "A disk cache for finished arms, empty again as soon as the code of one of `parts` changes"
         import joblib
 
         if not re.fullmatch(r"[\w-]+", chapter):
             raise ValueError(f"`chapter` must be a name of letters, digits, _ and -, got {chapter!r}")
-        folder = self.cache / "arms" / chapter / _source_digest(modules)
+        folder = self.cache / "arms" / chapter / _source_digest(parts)
         return joblib.Memory(folder, verbose=0)
 
-# %% ../../nbs/book/settings.ipynb #2504ff0b
-def _source_digest(modules: tuple[ModuleType, ...]) -> str:
-    "Twelve hexadecimal digits over the source files of `modules`, in the order of their names"
-    if wrong := [module for module in modules if getattr(module, "__file__", None) is None]:
-        raise TypeError(f"`modules` must be modules with a source file, got {wrong[0]!r}")
+# %% ../../nbs/book/settings.ipynb #696e39bd
+def _source_digest(parts: tuple[Any, ...]) -> str:
+    "Twelve hexadecimal digits over the code of `parts`, in the order of their names; comments and docstrings do not count"
     digest = hashlib.sha256()
-    for module in sorted(set(modules), key=lambda m: m.__name__):
-        digest.update(module.__name__.encode() + b"\0")
-        digest.update(Path(module.__file__).read_bytes() + b"\0")
+    for name, code in sorted(_bare_code(part) for part in parts):
+        digest.update(f"{name}\0{code}\0".encode())
     return digest.hexdigest()[:12]
+
+
+def _bare_code(part: Any) -> tuple[str, str]:
+    "Name and syntax tree of a module, function or class, without docstrings"
+    linecache.checkcache()
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
+    except (TypeError, OSError) as error:
+        raise TypeError(f"`parts` must be modules, functions or classes with a source file, got {part!r}") from error
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return getattr(part, "__qualname__", part.__name__), ast.dump(tree)
 
 # %% ../../nbs/book/settings.ipynb #76e6e919
 def _is_root(folder: Path) -> bool:
