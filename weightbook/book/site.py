@@ -819,7 +819,14 @@ def _finish(built: Path, root: Path) -> None:
     _write_llms(built, root)
     (built / ".nojekyll").touch()
 
-# %% ../../nbs/book/site.ipynb #7d1bd67a
+# %% ../../nbs/book/site.ipynb #ab2a68b3
+def _target(out: Path) -> Path:
+    "The folder for the site; refused when it holds something that is no site, because a build replaces it"
+    if out.is_file() or out.is_dir() and any(out.iterdir()) and not (out / "site_libs").is_dir():
+        raise ValueError(f"`out` must be a new or empty folder, or a site built before, got {out}")
+    return out
+
+# %% ../../nbs/book/site.ipynb #01a49d3b
 def build_site(
     *, renderer: str = "auto",       # "quarto", "smalldocs", or "auto": Quarto where it is on the PATH
     out: str | Path | None = None,   # where the site goes; None: _docs/ in the checkout
@@ -829,13 +836,13 @@ def build_site(
 ) -> Path:                           # the folder of the site
     "Build the site from the stored outputs; problems that a reader could still live with are warnings"
     root, renderer = _root(root), _renderer(renderer)
+    out = _target(Path(out or root / "_docs").resolve())
     if refresh:
         refresh_pages(root)
     proc = _process(root, full)
     problems = _stage(proc, root)
     built, warned = _render(proc, renderer)
     _finish(built, root)
-    out = Path(out or root / "_docs").resolve()
     problems += warned + check_links(built) + remote_resources(built)
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
