@@ -414,7 +414,10 @@ def passport(
     lines = [f"| {a} | {f'[{b}]({link})' if link else b} |" for a, b, link in [*rows, ("Claims", held.markdown, "")]]
     return Shown(f'<dl class="wb-passport">{pairs}</dl>', "\n".join(["| | |", "|---|---|", *lines]))
 
-# %% ../../nbs/book/site.ipynb #5a84cd49
+# %% ../../nbs/book/site.ipynb #47552974
+_PASSPORT = re.compile(r"^passport\([\"']([\w/]+)[\"']\)$", re.M)
+
+# %% ../../nbs/book/site.ipynb #ffc45575
 def fill_passport(
     nb: dict,   # an executed and stamped notebook, changed in place
     path: Path, # where it will be written
@@ -422,7 +425,7 @@ def fill_passport(
     "Show in a chapter's passport the stamp and the ledger of the run that has just ended"
     write_notebook(path, nb)
     for cell in nb["cells"]:
-        call = re.search(r"^passport\([\"']([\w/]+)[\"']\)$", "".join(cell["source"]), re.M)
+        call = _PASSPORT.search("".join(cell["source"]))
         if call and cell["cell_type"] == "code":
             data = passport(call[1])._repr_mimebundle_()
             cell["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": data}]
@@ -710,7 +713,7 @@ def _pair_tables(nb: dict) -> None:
             cells.remove(table)
             cells.insert(next(n for n, c in enumerate(cells) if c is source), table)
 
-# %% ../../nbs/book/site.ipynb #e90f33c0
+# %% ../../nbs/book/site.ipynb #3bd05ca6
 def _stage(proc: Path, root: Path) -> list[str]:
     "Make the processed pages ready for either renderer"
     nbs = [p.relative_to(root / "nbs") for p in notebooks(root)]
@@ -724,7 +727,8 @@ def _stage(proc: Path, root: Path) -> list[str]:
         for cell in nb["cells"]:
             source = re.sub(r"^output-file:.*\n", "", "".join(cell["source"]), flags=re.M)
             code = cell["cell_type"] == "code"
-            cell["source"] = source if code else _point_symbols(source, pages, anchors)
+            hide = "#| echo: false\n" if code and _PASSPORT.match(source) else ""
+            cell["source"] = hide + source if code else _point_symbols(source, pages, anchors)
             for data in (o["data"] for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})):
                 data["text/markdown"] = _point_symbols("".join(data["text/markdown"]), pages, anchors)
         write_notebook(proc / name, nb)
