@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import nbformat
@@ -56,19 +54,16 @@ def tiny_book(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_site(request) -> Path:
-    "The book's own site, built once a test run into a temporary folder, whatever the number of workers"
+def built_site(tmp_path_factory) -> Path:
+    "The book's own site, built once a test run, whatever the number of workers"
     import fcntl
 
     from weightbook.book.site import build_site
 
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone-{os.getpid()}")
-    folder = Path(tempfile.gettempdir()) / f"weightbook-site-{run}"
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "index.html").exists():
             build_site(root=ROOT, out=folder, refresh=False, renderer="smalldocs")
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
-        request.addfinalizer(lambda: Path(f"{folder}.lock").unlink(missing_ok=True))
     return folder
