@@ -120,7 +120,7 @@ def _skips(cell: dict) -> bool:
     "Whether a cell asks not to be run"
     return re.search(r"^#\| *eval: *false", "".join(cell["source"]), re.M) is not None
 
-# %% ../../nbs/book/site.ipynb #dfd73e74
+# %% ../../nbs/book/site.ipynb #c9348423
 def _run(
     nb,                           # an nbformat notebook, changed in place
     folder: Path,                 # where the kernel runs
@@ -143,11 +143,16 @@ def _run(
                             resources={"metadata": {"path": str(folder)}}, skip_cells_with_tag="weightbook-skip",
                             extra_arguments=["--log-level=40"])
     where = lambda: f"{sections[at[0]] or 'top'}, cell {at[0]}"  # noqa: E731
+    sockets = tempfile.TemporaryDirectory(prefix="weightbook-")
+    if os.name == "posix":  # two kernels that start together can take the same TCP port
+        client.create_kernel_manager()
+        client.km.transport, client.km.ip = "ipc", os.path.join(sockets.name, "kernel")
     try:
-        client.execute(env=environment)
+        with sockets:
+            client.execute(env=environment)
     except CellExecutionError as err:
         return f"{where()}: {err.ename}: {err.evalue}", re.sub(r"\x1b\[[0-9;]*m", "", err.traceback)
-    except (CellTimeoutError, DeadKernelError) as err:
+    except (CellTimeoutError, DeadKernelError, RuntimeError) as err:
         return f"{where()}: {type(err).__name__}: {str(err).splitlines()[0]}", ""
     return "", ""
 
