@@ -106,14 +106,15 @@ def _sections(nb: dict) -> list[str]:
         out.append(current)
     return out
 
-# %% ../../nbs/book/site.ipynb #9aa00042
+# %% ../../nbs/book/site.ipynb #64ecf619
 def _kernel_environment(settings: Settings, save: bool) -> dict[str, str]:
     "Hand the settings down to the kernel"
     mine = {f"WEIGHTBOOK_{key.upper()}": str(getattr(settings, key)) for key in ("profile", "device", "seed", "cache")}
     mine["WEIGHTBOOK_DATA"] = str(settings.data or "")
     mine["WEIGHTBOOK_OFFLINE"] = str(int(settings.offline))
     mine["WEIGHTBOOK_SAVE"] = str(int(save))
-    return {**os.environ, **mine} | ({"TQDM_DISABLE": "1"} if save else {})
+    quiet = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}  # no bars, and no advice about bars
+    return {**os.environ, **mine} | (quiet if save else {})
 
 # %% ../../nbs/book/site.ipynb #f083859a
 def _skips(cell: dict) -> bool:
