@@ -275,6 +275,21 @@ def test_products_agree_with_the_reference(shape, dtype, tau):
     assert wina.sparse_gemv(x[0], weight_t, mask[0]).shape == (m,)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(0, 4), n=st.integers(1, 70), m=st.integers(1, 40), share=st.floats(0, 1), seed=st.integers(0, 2**20)
+)
+def test_products_by_packed_rows_are_masked_products(batch, n, m, share, seed):
+    gen = torch.Generator().manual_seed(seed)
+    weight, x = torch.randn(m, n, generator=gen), torch.randn(batch, n, generator=gen)
+    mask = torch.rand(batch, n, generator=gen) > share
+    packed = weight.T.contiguous()
+    assert torch.equal(packed.T, weight)
+    out = wina.sparse_gemv(x, packed, mask)
+    assert out.shape == (batch, m)
+    assert torch.allclose(out, F.linear(x * mask, weight), atol=1e-4)
+
+
 def test_decoding_layers_hold_the_weight_once():
     gated = wina.SparseLinear(nn.Linear(12, 5), 0.5)
     fast = wina.DecodingLinear(gated)
