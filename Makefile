@@ -6,6 +6,8 @@ BIN := .venv/bin
 BOOK := $(BIN)/weightbook
 # .venv is set up again when the content of these two files changes; nbdev touches pyproject.toml at every export
 READY := .venv/.ready-$(firstword $(shell cat constraints.txt pyproject.toml | cksum))
+# without a GPU, Triton has to be told to interpret before any package imports it
+INTERPRET := $(if $(shell command -v nvidia-smi),,TRITON_INTERPRET=1)
 
 .PHONY: site test lab reproduce bench check serve doctor clean help
 
@@ -16,7 +18,7 @@ site: $(READY)       ## export the library and render the site into _docs/
 	@$(BOOK) site
 
 test: $(READY)       ## run every notebook's cells (quick profile) and pytest
-	@$(BOOK) test
+	@$(INTERPRET) $(BOOK) test
 
 lab: $(READY)        ## open JupyterLab with the kernel of .venv
 	@$(BIN)/jupyter lab --notebook-dir=nbs
