@@ -2,8 +2,6 @@
 
 import copy
 import itertools
-import json
-import subprocess
 import sys
 import types
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -20,7 +19,6 @@ transformers = pytest.importorskip("transformers")
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel  # noqa: E402
 from weightbook.blocks.lm import toy_llama  # noqa: E402
 from weightbook.book.checks import assert_close, rms_error  # noqa: E402
-from weightbook.book.ledger import find_notebook  # noqa: E402
 from weightbook.lowbit import wina  # noqa: E402
 
 IDS = torch.randint(97, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -327,14 +325,8 @@ def test_task_scores_prefer_normalised_accuracy(monkeypatch):
 
 
 def test_the_recipe_runs_as_it_stands(tmp_path):
-    cells = json.loads(find_notebook("wina").read_text(encoding="utf-8"))["cells"]
-    start = next(i for i, cell in enumerate(cells) if "## Use it" in "".join(cell["source"]))
-    codes = itertools.takewhile(lambda cell: cell["cell_type"] == "code", cells[start + 1 :])
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text("\n".join("".join(cell["source"]) for cell in codes), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "A weight matrix is" in done.stdout and "sparse" in done.stdout
+    printed = run_recipe("wina", tmp_path)
+    assert "A weight matrix is" in printed and "sparse" in printed
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
