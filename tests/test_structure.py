@@ -33,6 +33,7 @@ EXPECTED = {
     "index": 3,
     "ledger": 2,
     "lowbit/04_wina": 90,
+    "reparam/01_compander": 140,
 }
 
 
