@@ -186,14 +186,10 @@ def _graph_sizes(batch: Tensor) -> Tensor:
 
 def fully_connected(
     batch: Tensor,  # graph of each point, integers, ascending, shape (V,)
-) -> Tensor:        # shape (2, E): senders and receivers of all pairs within a graph, no loops
-    "All edges of every graph, by receiver; slot by slot when the graphs have one size"
+) -> Tensor:        # shape (2, E): senders and receivers of all pairs within a graph, no loops, by receiver
+    "All edges of every graph"
     sizes = _graph_sizes(batch)
     index = torch.arange(len(batch), device=batch.device)
-    n = int(sizes[0]) if len(sizes) else 0
-    if (sizes == n).all():
-        shifted = [index - index % n + (index + s) % n for s in range(1, n)]
-        return torch.stack([torch.cat(shifted), index.repeat(n - 1)]) if shifted else index.new_empty(2, 0)
     own_size, first = sizes[batch], (sizes.cumsum(0) - sizes)[batch]
     receivers = index.repeat_interleave(own_size)
     rank = torch.arange(len(receivers), device=batch.device) - (own_size.cumsum(0) - own_size)[receivers]
@@ -217,7 +213,7 @@ def knn_edges(
     pos: Tensor,    # positions, shape (V, n)
     k: int,         # neighbours of each point, >= 1 and less than the size of the smallest graph
     batch: Tensor | None = None,  # graph of each point, ascending, shape (V,); None: one graph
-) -> Tensor:        # shape (2, k V), no loops: edge d V + i brings the d-th nearest neighbour to point i
+) -> Tensor:        # shape (2, k V), no loops: senders and receivers
     "Edges from the k nearest neighbours of every point"
     batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device) if batch is None else batch
     distance, other = _distances(pos, batch)
@@ -243,28 +239,34 @@ def radius_edges(
 class Edges(NamedTuple):
     "Edges without loops, arranged for the convolution"
     senders: Tensor    # shape (E,)
-    receivers: Tensor  # shape (E,), ascending, or all points again and again
-    slots: int         # D when edge d V + i goes to point i for all d < D; 0 when points differ in their number of edges
+    receivers: Tensor  # shape (E,), ascending, or all points again and again, once a shift
+    block: int         # n when all graphs are fully connected with n points and edges are ordered by shift; else 0
 
 
+def _shifts(num_nodes: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    "Senders and receivers of fully connected graphs of n points, by shift"
+    index = torch.arange(num_nodes, device=device)
+    shift = torch.arange(1, n, device=device)[:, None]
+    return (index - index % n + (index + shift) % n).flatten(), index.repeat(n - 1)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #8d63f732
 def arrange_edges(
     edge_index: Tensor,  # senders and receivers, integers, shape (2, E); loops are dropped
     num_nodes: int,      # V
-) -> Edges:              # in slots where possible, else by receiver
+) -> Edges:              # by shift where all graphs are fully connected and equal, else by receiver
     "Drop loops and bring edges into the order that the convolution is fast in"
     check_tensor("edge_index", edge_index, shape=(2, None))
     if edge_index.is_floating_point() or (edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < num_nodes):
         raise ValueError(f"`edge_index` must hold integers from 0 to {num_nodes - 1}")
     senders, receivers = edge_index[:, edge_index[0] != edge_index[1]]
-    slots, rest = divmod(len(receivers), max(num_nodes, 1))
-    index = torch.arange(num_nodes, device=edge_index.device)
-    if slots and not rest and torch.equal(receivers.view(slots, -1), index.expand(slots, -1)):
-        return Edges(senders, receivers, slots)
+    degree, rest = divmod(len(receivers), max(num_nodes, 1))
+    if degree and not rest and num_nodes % (n := degree + 1) == 0:
+        order = ((senders - receivers) % n * num_nodes + receivers).argsort()
+        pattern = _shifts(num_nodes, n, edge_index.device)
+        if torch.equal(senders[order], pattern[0]) and torch.equal(receivers[order], pattern[1]):
+            return Edges(*pattern, n)
     receivers, order = receivers.sort(stable=True)
-    senders = senders[order]
-    if slots and not rest and torch.equal(receivers.view(-1, slots), index[:, None].expand(-1, slots)):
-        return Edges(senders.view(-1, slots).T.flatten(), receivers.view(-1, slots).T.flatten(), slots)
-    return Edges(senders, receivers, 0)
+    return Edges(senders[order], receivers, 0)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #ffceccfd
 def polynomial_features(
@@ -315,37 +317,43 @@ def depthwise_conv_reference(
     return torch.stack(rows) if rows else x.new_zeros(x.shape)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #f931ca40
-class _SlotSum(torch.autograd.Function):
-    "sum_d kernel[d] * x[senders[d]] by multiply-adds into one accumulator"
+def _pieces(n: int) -> Iterable[tuple[int, slice, slice]]:
+    "For each shift its position and two pieces: the receivers in a graph, and their senders"
+    for s in range(1, n):
+        yield s - 1, slice(0, n - s), slice(s, n)
+        yield s - 1, slice(n - s, n), slice(0, s)
+
+
+class _ShiftSum(torch.autograd.Function):
+    "Sum over shifts of the kernel (n - 1, G, n, N, C) times the shifted features (G, n, N, C)"
 
     @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor, senders: Tensor) -> Tensor:
-        ctx.save_for_backward(x, kernel, senders)
-        out = kernel[0] * x[senders[0]]
-        for d in range(1, len(senders)):
-            out.addcmul_(kernel[d], x[senders[d]])
+    def forward(ctx, x: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        out = torch.zeros_like(x)
+        for s, to, source in _pieces(x.shape[1]):
+            out[:, to].addcmul_(kernel[s, :, to], x[:, source])
         return out
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, kernel, senders = ctx.saved_tensors
+    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
+        x, kernel = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = (kernel * x[senders]).sum(0)
-            return *torch.autograd.grad(plain, (x, kernel), g, create_graph=True), None
-        slope, to_kernel = torch.zeros_like(x), torch.empty_like(kernel)
-        for d, j in enumerate(senders):
-            torch.mul(g, x[j], out=to_kernel[d])
-            slope.index_add_(0, j, kernel[d] * g)
-        return slope, to_kernel, None
+            plain = sum(k * x.roll(-s, 1) for s, k in enumerate(kernel, 1))
+            return torch.autograd.grad(plain, (x, kernel), g, create_graph=True)
+        to_x, to_kernel = torch.zeros_like(x), torch.empty_like(kernel)
+        for s, to, source in _pieces(x.shape[1]):
+            torch.mul(g[:, to], x[:, source], out=to_kernel[s, :, to])
+            to_x[:, source].addcmul_(kernel[s, :, to], g[:, to])
+        return to_x, to_kernel
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c6759ed5
-def _depthwise_conv_torch(x: Tensor, basis: Tensor, weight: Tensor, edges: Edges) -> Tensor:
-    "Eq. (12) in plain PyTorch: one matrix product for the kernels, then slot sums or a scatter"
-    kernel = F.linear(basis, weight)
-    if edges.slots:
-        senders = edges.senders.view(edges.slots, -1)
-        return _SlotSum.apply(x, kernel.view(edges.slots, *x.shape), senders)
-    return torch.zeros_like(x).index_add(0, edges.receivers, kernel * x[edges.senders])
+def _depthwise_conv_torch(x: Tensor, kernel: Tensor, edges: Edges) -> Tensor:
+    "Eq. (12) in plain PyTorch, with the kernels on the edges (E, N, C): a sum over shifts, or gather and scatter"
+    if n := edges.block:
+        graphs = x.reshape(-1, n, *x.shape[1:])
+        return _ShiftSum.apply(graphs, kernel.view(n - 1, *graphs.shape)).view_as(x)
+    return torch.zeros_like(x).index_add(0, edges.receivers, kernel * x.index_select(0, edges.senders))
 
 
 def depthwise_conv(
@@ -353,6 +361,7 @@ def depthwise_conv(
     basis: Tensor,   # kernel basis on the edges, shape (E, N, B), dtype of `x`
     weight: Tensor,  # the layer's matrix W_1, shape (C, B), dtype of `x`
     edges: Edges,    # from `arrange_edges`
+    kernel: Tensor | None = None,  # basis times matrix, shape (E, N, C), where it is known already; the fused path ignores it
 ) -> Tensor:         # shape (V, N, C)
     "Depth-wise spatial convolution, eq. (12); fused in Triton on a GPU"
     check_tensor("x", x, ndim=3, floating=True)
@@ -360,9 +369,21 @@ def depthwise_conv(
     check_tensor("weight", weight, shape=(x.shape[2], basis.shape[2]))
     if use_triton(x, basis, weight) and x.dtype != torch.float64:
         return _FusedConv.apply(x, basis, weight, edges)
-    return _depthwise_conv_torch(x, basis, weight, edges)
+    return _depthwise_conv_torch(x, F.linear(basis, weight) if kernel is None else kernel, edges)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1715cc3b
+class _Transpose(torch.autograd.Function):
+    "A contiguous transpose whose gradient is contiguous too"
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor) -> Tensor:
+        return matrix.t().contiguous()
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        return _Transpose.apply(g)
+
+
 def fiber_conv(
     x: Tensor,       # features, shape (V, N, C)
     kernel: Tensor,  # k2, shape (N, N, C): from orientation a (first) to b (second)
@@ -370,9 +391,28 @@ def fiber_conv(
     "Depth-wise convolution over orientations, eq. (13)"
     V, N, C = x.shape
     check_tensor("kernel", kernel, shape=(N, N, C))
-    by_channel = x.reshape(V * N, C).t().contiguous().view(C, V, N)
-    out = torch.bmm(by_channel, kernel.permute(2, 0, 1) / N)
-    return out.view(C, V * N).t().contiguous().view(V, N, C)
+    by_channel = _Transpose.apply(x.reshape(V * N, C)).view(C, V, N)
+    out = torch.bmm(by_channel, _Transpose.apply(kernel.reshape(N * N, C) / N).view(C, N, N))
+    return _Transpose.apply(out.view(C, V * N)).view(V, N, C)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #a22ee46a
+class _LayerKernels(torch.autograd.Function):
+    "basis @ weight.T for several weights (C, B) of one basis (E, N, B)"
+
+    @staticmethod
+    def forward(ctx, basis: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(basis, *weights)
+        return tuple(F.linear(basis, weight) for weight in weights)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, ...]:
+        basis, *weights = ctx.saved_tensors
+        rows, slopes = basis.flatten(0, 1), [g.flatten(0, 1) for g in grads]
+        to_weights = [slope.t() @ rows for slope in slopes]
+        to_basis = slopes[0] @ weights[0]
+        for slope, weight in zip(slopes[1:], weights[1:]):
+            to_basis = torch.addmm(to_basis, slope, weight) if torch.is_grad_enabled() else to_basis.addmm_(slope, weight)
+        return to_basis.view_as(basis), *to_weights
 
 # %% ../../nbs/sharing/04_ponita.ipynb #fdf7f2f3
 class SeparableFiberConv(nn.Module):
@@ -397,9 +437,10 @@ class SeparableFiberConv(nn.Module):
         basis: Tensor,   # windowed spatial basis on the edges, shape (E, N, B)
         at_zero: Tensor, # the basis at zero offset, shape (B,): every point's edge to itself
         fiber_basis: Tensor | None = None,  # basis of the turns, shape (N, N, B); None without spherical step
+        kernel: Tensor | None = None,  # this layer's spatial kernel, shape (E, N, C), where it is known already
     ) -> Tensor:         # shape (V, N, C)
         "Convolve over neighbours, then over orientations; calibrate in the first training pass"
-        x1 = torch.addcmul(depthwise_conv(x, basis, self.kernel.weight, edges), x, self.kernel(at_zero))
+        x1 = torch.addcmul(depthwise_conv(x, basis, self.kernel.weight, edges, kernel), x, self.kernel(at_zero))
         x2 = x1 if self.fiber_kernel is None else fiber_conv(x1, self.fiber_kernel(fiber_basis))
         if self.training and not self.calibrated:
             self._calibrate(*(t.detach().std() for t in (x, x1, x2)))
@@ -434,11 +475,13 @@ class PonitaBlock(nn.Module):
     def forward(
         self,
         x: Tensor,        # features, shape (V, N, C)
-        *geometry,        # edges, basis, basis at zero, fibre basis: see `SeparableFiberConv.forward`
+        *geometry,        # edges, basis, basis at zero, fibre basis, kernel: see `SeparableFiberConv.forward`
     ) -> Tensor:          # shape (V, N, C)
-        "The block"
-        branch = self.narrow(F.gelu(self.widen(self.norm(self.conv(x, *geometry)))))
-        return x + (branch if self.layer_scale is None else self.layer_scale * branch)
+        "The block; the layer scale goes into the last matrix, which is smaller than the features"
+        weight, bias = self.narrow.weight, self.narrow.bias
+        if self.layer_scale is not None:
+            weight, bias = self.layer_scale[:, None] * weight, self.layer_scale * bias
+        return x + F.linear(F.gelu(self.widen(self.norm(self.conv(x, *geometry)))), weight, bias)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c9bd7bd4
 def _kernel_net(attributes: int, degree: int, hidden: int, basis_dim: int) -> nn.Sequential:
@@ -469,10 +512,11 @@ class _Backbone(nn.Module):
             basis = basis * self.window(distance)[:, None, None]
         at_zero = self.basis_net(attributes.new_zeros(self.basis_net[0].in_features))
         fiber = None if turns is None else self.fiber_net(polynomial_features(turns, self.degree))
-        x, first = self.embed(lifted), len(self.blocks) - len(self.readouts)
-        total = 0
-        for number, block in enumerate(self.blocks):
-            x = block(x, edges, basis, at_zero, fiber)
+        x, first, total = self.embed(lifted), len(self.blocks) - len(self.readouts), 0
+        weights = [block.conv.kernel.weight for block in self.blocks]
+        kernels = [None] * len(weights) if use_triton(basis) else _LayerKernels.apply(basis, *weights)
+        for number, (block, kernel) in enumerate(zip(self.blocks, kernels)):
+            x = block(x, edges, basis, at_zero, fiber, kernel)
             if number >= first:
                 total = total + self.readouts[number - first](x)
         return total / len(self.readouts)
