@@ -6,7 +6,9 @@
 __all__ = ['invariant_attributes', 'random_rotation', 'scalar_to_sphere', 'vec_to_sphere', 'sphere_to_scalar', 'sphere_to_vec',
            'repulsion_energy', 'sphere_grid', 'fully_connected', 'knn_edges', 'radius_edges', 'Edges', 'arrange_edges',
            'polynomial_features', 'PolynomialCutoff', 'depthwise_conv_reference', 'depthwise_conv', 'fiber_conv',
-           'SeparableFiberConv', 'PonitaBlock', 'Ponita', 'PNITA', 'equivariance_error', 'forward_macs', 'conv_bytes']
+           'SeparableFiberConv', 'PonitaBlock', 'Ponita', 'PNITA', 'from_official', 'equivariance_error',
+           'forward_macs', 'conv_bytes', 'step_arms', 'product_rate', 'benchmark', 'coulomb_force', 'Trajectories',
+           'simulate_charged_particles', 'NBodyTask', 'nbody_task', 'EGNN']
 
 # %% ../../nbs/sharing/04_ponita.ipynb #6645f14e
 import math
@@ -440,17 +442,18 @@ class SeparableFiberConv(nn.Module):
         kernel: Tensor | None = None,  # this layer's spatial kernel, shape (E, N, C), where it is known already
     ) -> Tensor:         # shape (V, N, C)
         "Convolve over neighbours, then over orientations; calibrate in the first training pass"
-        x1 = torch.addcmul(depthwise_conv(x, basis, self.kernel.weight, edges, kernel), x, self.kernel(at_zero))
+        weight = self.kernel.weight.view_as(self.kernel.weight)  # keeps its values when calibration gives the parameter new ones
+        x1 = torch.addcmul(depthwise_conv(x, basis, weight, edges, kernel), x, at_zero @ weight.T)
         x2 = x1 if self.fiber_kernel is None else fiber_conv(x1, self.fiber_kernel(fiber_basis))
         if self.training and not self.calibrated:
             self._calibrate(*(t.detach().std() for t in (x, x1, x2)))
         return x2 + self.bias
 
-    @torch.no_grad()
     def _calibrate(self, std_in: Tensor, std_1: Tensor, std_2: Tensor) -> None:
-        self.kernel.weight.mul_(std_in / std_1)
+        # new tensors, not in place: the pass that is under way will be differentiated with the old ones
+        self.kernel.weight.data = self.kernel.weight.data * (std_in / std_1)
         if self.fiber_kernel is not None:
-            self.fiber_kernel.weight.mul_(std_1 / std_2)
+            self.fiber_kernel.weight.data = self.fiber_kernel.weight.data * (std_1 / std_2)
         self.calibrated.fill_(True)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1687f5b2
@@ -513,7 +516,7 @@ class _Backbone(nn.Module):
         at_zero = self.basis_net(attributes.new_zeros(self.basis_net[0].in_features))
         fiber = None if turns is None else self.fiber_net(polynomial_features(turns, self.degree))
         x, first, total = self.embed(lifted), len(self.blocks) - len(self.readouts), 0
-        weights = [block.conv.kernel.weight for block in self.blocks]
+        weights = [block.conv.kernel.weight.view_as(block.conv.kernel.weight) for block in self.blocks]
         kernels = [None] * len(weights) if use_triton(basis) else _LayerKernels.apply(basis, *weights)
         for number, (block, kernel) in enumerate(zip(self.blocks, kernels)):
             x = block(x, edges, basis, at_zero, fiber, kernel)
@@ -635,6 +638,26 @@ class PNITA(_Backbone):
         out = self.run(scalar[:, None], edges, distance[:, None, None], distance, None)[:, 0]
         return out if self.readout == "node" else _pool(out, batch), None
 
+# %% ../../nbs/sharing/04_ponita.ipynb #69e00311
+_OFFICIAL = (("fiber_basis_fn.1", "fiber_net.0"), ("fiber_basis_fn.3", "fiber_net.2"), ("basis_fn.1", "basis_net.0"), ("basis_fn.3", "basis_net.2"),
+             ("x_embedder", "embed"), ("interaction_layers", "blocks"), ("read_out_layers", "readouts"), ("linear_1", "widen"),
+             ("linear_2", "narrow"), ("callibrated", "calibrated"))
+
+
+def from_official(
+    state: dict[str, Tensor],  # state dict of the authors' `PonitaFiberBundle` with a read-out after every layer
+    grid: Tensor,              # the orientations it was trained with, shape (N, n)
+) -> dict[str, Tensor]:        # for `Ponita.load_state_dict`
+    "Rename the entries of a checkpoint of the authors' code"
+    check_tensor("grid", grid, ndim=2, floating=True)
+    found = {"grid": grid}
+    for key, value in state.items():
+        for old, new in _OFFICIAL:
+            key = key.replace(old, new)
+        if not key.startswith("windowing_fn"):
+            found[key] = value
+    return found
+
 # %% ../../nbs/sharing/04_ponita.ipynb #47d4ad79
 @torch.no_grad()
 def equivariance_error(
@@ -667,7 +690,7 @@ def equivariance_error(
     names = [(k, name) for k, name in enumerate(("scalar", "vector")) if expected[k] is not None]
     return {name: float((wrong[k] / len(rotations)).sqrt()) for k, name in names}
 
-# %% ../../nbs/sharing/04_ponita.ipynb #36c011fa
+# %% ../../nbs/sharing/04_ponita.ipynb #9b79aebb
 def forward_macs(
     V: int,   # points
     E: int,   # edges, loops not counted
@@ -680,7 +703,7 @@ def forward_macs(
     inputs: int = 2,   # scalar and vector features
     outputs: int = 1,  # scalar and vector outputs
 ) -> dict[str, int]:   # multiply-adds by part
-    "Multiply-adds of one forward pass, eq. (23)"
+    "Multiply-adds of one forward pass, eq. (24)"
     return {
         "basis": E * N * (P * C + C * B) + N * N * (3 * C + C * B) + P * C + C * B,
         "spatial": L * (E * N * (B * C + C) + B * C),
@@ -699,7 +722,7 @@ def conv_bytes(
     *, fused: bool = True,  # False: the kernel is written and read back
     itemsize: int = 4,      # bytes a number
 ) -> int:    # bytes that one spatial convolution moves
-    "Memory traffic of the spatial step, eq. (24)"
+    "Memory traffic of the spatial step, eq. (25)"
     return itemsize * (E * N * B + E * N * C + V * N * C + C * B + (0 if fused else 2 * E * N * C))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #ab03c905
@@ -760,3 +783,239 @@ class _FusedConv(torch.autograd.Function):
         to_x = _FusedConv.apply(g.contiguous(), basis, weight, Edges(receivers, senders, 0))
         to_kernel = g[receivers] * x[senders]
         return to_x, to_kernel @ weight, torch.einsum("enc,enb->cb", to_kernel, basis), None
+
+# %% ../../nbs/sharing/04_ponita.ipynb #c50490d0
+class _Plain(nn.Module):
+    "The network spelled as gather, multiply and scatter, loops among the edges: the layout of a graph library"
+
+    def __init__(self, model: Ponita):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pos: Tensor, scalar: Tensor, vec: Tensor, edge_index: Tensor) -> Tensor:
+        m, (j, i), grid = self.model, edge_index, self.model.grid
+        lifted = torch.cat([scalar_to_sphere(scalar, grid), vec_to_sphere(vec, grid)], -1)
+        features = lambda a: polynomial_features(a, m.degree)
+        basis = m.basis_net(features(_ahead_and_aside((pos[j] - pos[i])[:, None], grid[None])))
+        turns, x, total = m.fiber_net(features((grid @ grid.T)[..., None])), m.embed(lifted), 0
+        for block, readout in zip(m.blocks, m.readouts):
+            conv = block.conv
+            x1 = torch.zeros_like(x).index_add(0, i, conv.kernel(basis) * x.index_select(0, j))
+            x2 = torch.einsum("vac,abc->vbc", x1, conv.fiber_kernel(turns)) / len(grid) + conv.bias
+            x = x + block.layer_scale * block.narrow(F.gelu(block.widen(block.norm(x2))))
+            total = total + readout(x)
+        return sphere_to_vec(total / len(m.readouts), grid)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #7058f5c2
+def step_arms(
+    graphs: int = 100,      # graphs in the batch, >= 1
+    n: int = 5,             # points of each graph, >= 2
+    *, num_ori: int = 16,   # N
+    hidden: int = 128,      # C
+    basis_dim: int = 256,   # B
+    layers: int = 5,        # L
+    device: str = "cpu",    # where
+    seed: int = 0,          # of weights and inputs
+) -> dict[str, Callable[[], Tensor]]:  # a training step an arm, returning its outputs; "gather and scatter" first
+    "The training steps that the benchmark races, on one model and one batch; defaults: the paper's N-body setting"
+    gen, V = torch.Generator().manual_seed(seed), graphs * n
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Ponita(1, 1, hidden=hidden, out_vec=1, layers=layers, num_ori=num_ori, basis_dim=basis_dim, layer_scale=0.3, grid="fibonacci")
+    model = model.to(device).eval()
+    pos, scalar, vec = (torch.randn(V, *s, generator=gen).to(device) for s in ((3,), (1,), (1, 3)))
+    batch = torch.arange(graphs, device=device).repeat_interleave(n)
+    index, optimizer, plain = fully_connected(batch), torch.optim.Adam(model.parameters(), lr=0.0), _Plain(model)
+    looped = torch.cat([index, torch.arange(V, device=device).expand(2, -1)], 1)
+
+    def step(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            optimizer.zero_grad()
+            out = call()
+            out.square().mean().backward()
+            optimizer.step()
+            return out.detach()
+        return run
+
+    return {
+        "gather and scatter": step(lambda: plain(pos, scalar, vec, looped)),
+        "this layer": step(lambda: model(pos, scalar, vec, batch=batch)[1]),
+    }
+
+# %% ../../nbs/sharing/04_ponita.ipynb #75f8095c
+def product_rate(
+    device: str = "cpu",  # where
+    *, repeats: int = 5,  # timed products; the best counts
+) -> float:               # floating-point operations a second
+    "Rate of a float32 matrix product of the shape that dominates the spatial step"
+    from weightbook.book import bench
+
+    left, right = torch.randn(32000, 256, device=device), torch.randn(256, 256, device=device)
+    out = torch.empty(32000, 256, device=device)
+    timing = bench.time_pairs({"product": lambda: torch.mm(left, right, out=out)}, repeats=repeats, device=device)["product"]
+    return 2 * 32000 * 256 * 256 / timing.low
+
+# %% ../../nbs/sharing/04_ponita.ipynb #c7ddcb56
+def benchmark(
+    settings: Settings,                           # device and where rows are stored
+    *, points: Iterable[int] = (5, 10, 20),       # points of a graph; the number of graphs keeps their total at `total`
+    orientations: Iterable[int] = (8, 16, 32),    # N
+    channels: Iterable[int] = (64, 128, 256),     # C, with B = 2 C
+    total: int = 500,                             # points in a batch
+    repeats: int = 5,                             # timed rounds
+) -> list[dict]:                                  # rows for `bench.save_rows`
+    "Race training steps, one row an arm; float32; one size varies at a time around the paper's N-body setting"
+    from weightbook.book import bench
+
+    points, orientations, channels = list(points), list(orientations), list(channels)
+    mid = lambda values: values[(len(values) - 1) // 2]
+    cases = [(points[0], mid(orientations), mid(channels))]
+    cases += [(n, *cases[0][1:]) for n in points[1:]] + [(points[0], N, cases[0][2]) for N in orientations if N != cases[0][1]]
+    cases += [(*cases[0][:2], C) for C in channels if C != cases[0][2]]
+    rows = []
+    for n, N, C in cases:
+        graphs = total // n
+        arms = step_arms(graphs, n, num_ori=N, hidden=C, basis_dim=2 * C, device=settings.device)
+        timings = bench.time_pairs(arms, repeats=repeats, warmup=1, device=settings.device)
+        edges = {"gather and scatter": graphs * n * n, "this layer": graphs * n * (n - 1)}
+        flops = {arm: 6 * sum(forward_macs(graphs * n, E, N, C, 2 * C, 5).values()) for arm, E in edges.items()}
+        sizes = dict(points=n, orientations=N, channels=C)
+        case = f"{graphs} graphs of {n}, N = {N}, C = {C}"
+        rows += bench.timing_rows("ponita", case, timings, device=settings.device, flops=flops, **sizes)
+        floor = bench.floor_seconds(flops=flops["this layer"], peak=product_rate(settings.device))
+        reference = timings["gather and scatter"].median
+        rows.append(dict(chapter="ponita", case=case, arm="floor", ratio=floor / reference, flops=flops["this layer"], **sizes))
+    return rows
+
+# %% ../../nbs/sharing/04_ponita.ipynb #a8376ebf
+def coulomb_force(
+    pos: np.ndarray,     # positions, shape (3, n, T)
+    charge: np.ndarray,  # charges, shape (n, T)
+    clip: float = 100.0, # largest size of a component, > 0; default: the generator's
+) -> np.ndarray:         # shape (3, n, T)
+    "Force on every particle of T independent systems, eq. (26)"
+    i, j = np.triu_indices(pos.shape[1], 1)
+    offset = pos[:, i] - pos[:, j]
+    pull = offset * (charge[i] * charge[j] * (offset * offset).sum(0) ** -1.5)
+    force = np.zeros_like(pos)
+    for pair, (a, b) in enumerate(zip(i, j)):
+        force[:, a] += pull[:, pair]
+        force[:, b] -= pull[:, pair]
+    return np.clip(force, -clip, clip, out=force)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #598cb0bd
+def _draw_start(rng: np.random.RandomState, n: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Charges (n,), positions (3, n) and velocities (3, n) of one trajectory, and everything else it takes from the stream"
+    charge = rng.choice(np.array([-1.0, 0.0, 1.0]), size=(n, 1), p=[0.5, 0.0, 0.5])[:, 0]
+    pos, vel = rng.randn(3, n) * (n / 5) ** (1 / 3), rng.randn(3, n)
+    vel = vel * 0.5 / np.sqrt((vel**2).sum(0))
+    rng.randn(2 * frames * 3 * n)  # the zero noise
+    inside = np.abs(pos) <= 5
+    vel = np.where(inside, vel, -np.sign(pos) * np.abs(vel))
+    return charge, np.where(inside, pos, np.sign(pos) * 10 - pos), vel
+
+
+class Trajectories(NamedTuple):
+    "Simulated charged particles"
+    loc: np.ndarray     # positions, shape (T, frames, n, 3), float64
+    vel: np.ndarray     # velocities, shape (T, frames, n, 3)
+    charge: np.ndarray  # charges, shape (T, n)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #b22e3735
+def simulate_charged_particles(
+    n_traj: int,            # trajectories T, >= 1
+    *, n_balls: int = 5,    # particles n, >= 2
+    steps: int = 5000,      # integration steps of 0.001; decides what each trajectory takes from the random stream
+    sample_freq: int = 100, # steps between frames; divides `steps`
+    seed: int = 43,         # of the legacy NumPy stream; 43 is the benchmark's
+    skip: int = 0,          # trajectories of the stream to pass over first, >= 0
+    last_frame: int | None = None,  # simulate no further than this frame; None: all steps / sample_freq - 1 frames
+) -> Trajectories:
+    "The N-body benchmark's trajectories, eqs. (26) and (27)"
+    for name, value, low in (("n_traj", n_traj, 1), ("n_balls", n_balls, 2), ("skip", skip, 0), ("sample_freq", sample_freq, 1)):
+        check_integer(name, value, low=low)
+    if steps % sample_freq or steps < 2 * sample_freq:
+        raise ValueError(f"`steps` must be a multiple of `sample_freq`, and at least two of them, got {steps} and {sample_freq}")
+    frames, rng = steps // sample_freq - 1, np.random.RandomState(seed)
+    starts = [_draw_start(rng, n_balls, frames) for _ in range(skip + n_traj)][skip:]
+    charge, pos, vel = (np.stack(part, -1) for part in zip(*starts))
+    last = frames - 1 if last_frame is None else check_integer("last_frame", last_frame, low=0, high=frames - 1)
+    parts = [_integrate(pos[..., c], vel[..., c], charge[:, c], (last + 1) * sample_freq, sample_freq) for c in _chunks(n_traj)]
+    loc, speed = (np.concatenate(part) for part in zip(*parts))
+    return Trajectories(loc, speed, charge.T)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #118ada13
+def _chunks(count: int, size: int = 500) -> list[slice]:
+    "Ranges whose arrays stay in the processor's cache"
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _integrate(pos: np.ndarray, vel: np.ndarray, charge: np.ndarray, steps: int, every: int) -> tuple[np.ndarray, np.ndarray]:
+    "Positions and velocities (T, frames, n, 3) at every `every`-th step, eq. (27)"
+    pos, dt, record = pos.copy(), 0.001, []
+    vel = vel + dt * coulomb_force(pos, charge)
+    for step in range(1, steps + 1):
+        pos += dt * vel
+        if step % every == 0:
+            record.append((pos.copy(), vel.copy()))
+        vel += dt * coulomb_force(pos, charge)
+    loc, speed = (np.stack(part).transpose(3, 0, 2, 1) for part in zip(*record))
+    return loc, speed
+
+# %% ../../nbs/sharing/04_ponita.ipynb #7bf15c47
+class NBodyTask(NamedTuple):
+    "Inputs at frame 30 and positions at frame 40, float32"
+    pos: Tensor     # shape (T, n, 3)
+    vel: Tensor     # shape (T, n, 3)
+    charge: Tensor  # shape (T, n)
+    target: Tensor  # shape (T, n, 3)
+
+
+def nbody_task(
+    split: str,      # "train", "val" or "test"
+    count: int,      # trajectories: the first ones of the split, at most 10000, 2000 and 2000
+) -> NBodyTask:
+    "The first trajectories of a split of the benchmark; the splits follow each other in one random stream"
+    skip, size = {"train": (0, 10000), "val": (10000, 2000), "test": (12000, 2000)}[check_choice("split", split, ("train", "val", "test"))]
+    found = simulate_charged_particles(check_integer("count", count, low=1, high=size), skip=skip, last_frame=40)
+    tensors = found.loc[:, 30], found.vel[:, 30], found.charge, found.loc[:, 40]
+    return NBodyTask(*(torch.from_numpy(t).float() for t in tensors))
+
+# %% ../../nbs/sharing/04_ponita.ipynb #0ce0be94
+class EGNN(nn.Module):
+    "E(n)-equivariant graph network on equal fully connected graphs with velocities, eq. (28); the baseline of the N-body table"
+
+    def __init__(
+        self,
+        hidden: int = 64,  # features of a node and of a message, >= 1
+        layers: int = 4,   # >= 1
+    ):
+        super().__init__()
+        perceptron = lambda i, o, last=True: nn.Sequential(nn.Linear(i, hidden), nn.SiLU(), nn.Linear(hidden, o), *[nn.SiLU()] * (not last))
+        self.embed = nn.Linear(2, check_integer("hidden", hidden, low=1))
+        self.layers = nn.ModuleList(nn.ModuleDict({
+            "edge": perceptron(2 * hidden + 2, hidden, last=False), "node": perceptron(2 * hidden, hidden),
+            "pos": perceptron(hidden, 1), "vel": perceptron(hidden, 1),
+        }) for _ in range(check_integer("layers", layers, low=1)))
+        for layer in self.layers:
+            nn.init.xavier_uniform_(layer["pos"][2].weight, gain=0.001)
+
+    def forward(
+        self,
+        pos: Tensor,     # shape (G, n, 3)
+        vel: Tensor,     # shape (G, n, 3)
+        charge: Tensor,  # shape (G, n)
+    ) -> Tensor:         # shape (G, n, 3): predicted positions
+        "Move every point layer by layer"
+        check_tensor("pos", pos, ndim=3, floating=True), check_tensor("vel", vel, shape=tuple(pos.shape))
+        n, shape = pos.shape[1], (*pos.shape[:2], pos.shape[1], -1)
+        h = self.embed(torch.stack([vel.norm(dim=-1), charge], -1))
+        pair = (charge[:, :, None] * charge[:, None])[..., None]
+        others = ~torch.eye(n, dtype=torch.bool, device=pos.device)[None, :, :, None]
+        for layer in self.layers:
+            offset = pos[:, :, None] - pos[:, None]
+            inputs = [h[:, :, None].expand(shape), h[:, None].expand(shape), offset.square().sum(-1, keepdim=True), pair]
+            message = layer["edge"](torch.cat(inputs, -1)) * others
+            vel = layer["vel"](h) * vel + (offset * layer["pos"](message) * others).sum(2) / (n - 1)
+            pos, h = pos + vel, h + layer["node"](torch.cat([h, message.sum(2)], -1))
+        return pos
