@@ -60,7 +60,7 @@ def _ahead_and_aside(r: Tensor, o: Tensor) -> Tensor:
         return torch.cat([alpha, (r[..., 1:] * o[..., :1]) - r[..., :1] * o[..., 1:]], -1)
     return torch.cat([alpha, torch.linalg.vector_norm(r - alpha * o, dim=-1, keepdim=True)], -1)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #bb7250bd
 def _frame_attributes(r: Tensor, frame_i: Tensor, frame_j: Tensor) -> Tensor:
     "The position and the frame of j as seen from the frame of i, eq. (7)"
     local = torch.cat([frame_i.mT @ r[..., None], frame_i.mT @ frame_j], -1)
@@ -101,7 +101,7 @@ def scalar_to_sphere(
     "The constant function on the grid"
     return scalar[:, None].expand(-1, len(grid), -1)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #0cec4d00
 def vec_to_sphere(
     vec: Tensor,   # shape (V, F, n)
     grid: Tensor,  # orientations, shape (N, n)
@@ -109,14 +109,14 @@ def vec_to_sphere(
     "The component of each vector along each orientation, eq. (15)"
     return torch.einsum("vfn,an->vaf", vec, grid)
 
-# %% ../../nbs/sharing/04_ponita.ipynb #0cec4d00
+# %% ../../nbs/sharing/04_ponita.ipynb #2357be95
 def sphere_to_scalar(
     signal: Tensor,  # shape (V, N, F)
 ) -> Tensor:         # shape (V, F)
     "The mean over orientations"
     return signal.mean(-2)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #c3c49eb6
 def sphere_to_vec(
     signal: Tensor,  # shape (V, N, F)
     grid: Tensor,    # orientations, shape (N, n)
@@ -133,13 +133,13 @@ def repulsion_energy(
     cosine = (grid @ grid.T)[~torch.eye(n, dtype=torch.bool, device=grid.device)]
     return (torch.arccos(cosine.clamp(-1 + 1e-7, 1 - 1e-7)) / math.pi).pow(-2).mean()
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #3665ca5c
 def _from_angles(angles: Tensor) -> Tensor:
     "Unit vectors of (polar, azimuth), shape (N, 2) to (N, 3)"
     polar, azimuth = angles.unbind(-1)
     return torch.stack([polar.sin() * azimuth.cos(), polar.sin() * azimuth.sin(), polar.cos()], -1)
 
-# %% ../../nbs/sharing/04_ponita.ipynb #3665ca5c
+# %% ../../nbs/sharing/04_ponita.ipynb #62de2ef1
 def _repel(points: Tensor, steps: int, lr: float, generator: torch.Generator | None) -> Tensor:
     "Gradient descent on eq. (17) in spherical coordinates, with gradient noise that fades out"
     angles = torch.stack([torch.arccos(points[:, 2].clamp(-1, 1)), torch.atan2(points[:, 1], points[:, 0])], -1)
@@ -151,7 +151,7 @@ def _repel(points: Tensor, steps: int, lr: float, generator: torch.Generator | N
         angles = angles.detach() - lr * (slope + 0.001 * (1 - step / steps) * noise)
     return _from_angles(angles)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #a739c375
 def _fibonacci(n: int) -> Tensor:
     "The golden-angle spiral with half-step offset, float64"
     i = torch.arange(n, dtype=torch.float64)
@@ -185,7 +185,7 @@ def _graph_sizes(batch: Tensor) -> Tensor:
         raise ValueError("`batch` must hold the number of each point's graph, integers in ascending order")
     return torch.bincount(batch)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #7b44ffab
 def fully_connected(
     batch: Tensor,  # graph of each point, integers, ascending, shape (V,)
 ) -> Tensor:        # shape (2, E): senders and receivers of all pairs within a graph, no loops, by receiver
@@ -210,7 +210,7 @@ def _distances(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
     distance = torch.linalg.vector_norm(pos.detach()[:, None] - pos.detach()[other], dim=-1)
     return distance.masked_fill(~valid, math.inf), other
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #3a3d9468
 def knn_edges(
     pos: Tensor,    # positions, shape (V, n)
     k: int,         # neighbours of each point, >= 1 and less than the size of the smallest graph
@@ -244,7 +244,7 @@ class Edges(NamedTuple):
     receivers: Tensor  # shape (E,), ascending, or all points again and again, once a shift
     block: int         # n when all graphs are fully connected with n points and edges are ordered by shift; else 0
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #74e23e77
 def _shifts(num_nodes: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     "Senders and receivers of fully connected graphs of n points, by shift"
     index = torch.arange(num_nodes, device=device)
@@ -325,7 +325,7 @@ def _pieces(n: int) -> Iterable[tuple[int, slice, slice]]:
         yield s - 1, slice(0, n - s), slice(s, n)
         yield s - 1, slice(n - s, n), slice(0, s)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #c6759ed5
 class _ShiftSum(torch.autograd.Function):
     "Sum over shifts of the kernel (n - 1, G, n, N, C) times the shifted features (G, n, N, C)"
 
@@ -349,7 +349,7 @@ class _ShiftSum(torch.autograd.Function):
             to_x[:, source].addcmul_(kernel[s, :, to], g[:, to])
         return to_x, to_kernel
 
-# %% ../../nbs/sharing/04_ponita.ipynb #c6759ed5
+# %% ../../nbs/sharing/04_ponita.ipynb #3e77f177
 def _depthwise_conv_torch(x: Tensor, kernel: Tensor, edges: Edges) -> Tensor:
     "Eq. (12) in plain PyTorch, with the kernels on the edges (E, N, C): a sum over shifts, or gather and scatter"
     if n := edges.block:
@@ -357,7 +357,7 @@ def _depthwise_conv_torch(x: Tensor, kernel: Tensor, edges: Edges) -> Tensor:
         return _ShiftSum.apply(graphs, kernel.view(n - 1, *graphs.shape)).view_as(x)
     return torch.zeros_like(x).index_add(0, edges.receivers, kernel * x.index_select(0, edges.senders))
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #7b3c1110
 def depthwise_conv(
     x: Tensor,       # features, shape (V, N, C), floating point
     basis: Tensor,   # kernel basis on the edges, shape (E, N, B), dtype of `x`
@@ -385,7 +385,7 @@ class _Transpose(torch.autograd.Function):
     def backward(ctx, g: Tensor) -> Tensor:
         return _Transpose.apply(g)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #36226432
 def fiber_conv(
     x: Tensor,       # features, shape (V, N, C)
     kernel: Tensor,  # k2, shape (N, N, C): from orientation a (first) to b (second)
@@ -492,7 +492,7 @@ def _kernel_net(attributes: int, degree: int, hidden: int, basis_dim: int) -> nn
     width = sum(attributes**power for power in range(1, degree + 1))
     return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, basis_dim), nn.GELU())
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #e807de74
 class _Backbone(nn.Module):
     "Embedding, blocks and averaged read-outs on features of shape (V, N, C)"
 
@@ -534,7 +534,7 @@ def _check_inputs(pos: Tensor, scalar: Tensor | None, vec: Tensor | None, dim: i
         if shape[1]:
             check_tensor(name, value, floating=True, shape=shape)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #b6e8cfb4
 def _graph_of(pos: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> tuple[Edges, Tensor]:
     "Arranged edges, fully connected by default, and the graph of each point"
     if batch is None:
@@ -542,13 +542,38 @@ def _graph_of(pos: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> t
     check_tensor("batch", batch, shape=(len(pos),))
     return arrange_edges(fully_connected(batch) if edge_index is None else edge_index, len(pos)), batch
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #8613f440
 def _pool(values: Tensor, batch: Tensor) -> Tensor:
     "Sum over the points of each graph"
     return values.new_zeros(len(_graph_sizes(batch)), *values.shape[1:]).index_add(0, batch, values)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #f48e8b9e
-class Ponita(_Backbone):
+class _Bundle(_Backbone):
+    "What PONITA computes, given its parts"
+
+    def forward(
+        self,
+        pos: Tensor,                    # positions, shape (V, dim)
+        scalar: Tensor | None = None,   # shape (V, in_scalar)
+        vec: Tensor | None = None,      # shape (V, in_vec, dim)
+        *, edge_index: Tensor | None = None,  # senders and receivers, shape (2, E); None: fully connected graphs
+        batch: Tensor | None = None,    # graph of each point, ascending, shape (V,); None: one graph
+    ) -> tuple[Tensor | None, Tensor | None]: # scalars (V or graphs, out_scalar), vectors (V or graphs, out_vec, dim)
+        "Outputs of the network; None where a kind of output was not asked for"
+        _check_inputs(pos, scalar, vec, self.dim, *self.sizes)
+        edges, batch = _graph_of(pos, edge_index, batch)
+        lifted = [scalar_to_sphere(scalar, self.grid)] if self.sizes[0] else []
+        lifted += [vec_to_sphere(vec, self.grid)] if self.sizes[1] else []
+        r = pos[edges.senders] - pos[edges.receivers]
+        turns = (self.grid @ self.grid.T)[..., None]
+        attributes = _ahead_and_aside(r[:, None], self.grid[None])
+        out = self.run(torch.cat(lifted, -1), edges, attributes, torch.linalg.vector_norm(r, dim=-1), turns)
+        s, v = out.split(self.outputs, -1)
+        found = sphere_to_scalar(s) if self.outputs[0] else None, sphere_to_vec(v, self.grid) if self.outputs[1] else None
+        return tuple(o if o is None or self.readout == "node" else _pool(o, batch) for o in found)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #3cee987b
+class Ponita(_Bundle):
     "Equivariant network on positions and orientations: scalars and vectors in, scalars and vectors out"
 
     def __init__(
@@ -578,27 +603,6 @@ class Ponita(_Backbone):
         if isinstance(grid, str):
             grid = sphere_grid(num_ori, dim, method=grid, generator=generator)
         self.register_buffer("grid", check_tensor("grid", grid, ndim=2, floating=True, shape=(None, dim)).clone())
-
-    def forward(
-        self,
-        pos: Tensor,                    # positions, shape (V, dim)
-        scalar: Tensor | None = None,   # shape (V, in_scalar)
-        vec: Tensor | None = None,      # shape (V, in_vec, dim)
-        *, edge_index: Tensor | None = None,  # senders and receivers, shape (2, E); None: fully connected graphs
-        batch: Tensor | None = None,    # graph of each point, ascending, shape (V,); None: one graph
-    ) -> tuple[Tensor | None, Tensor | None]: # scalars (V or graphs, out_scalar), vectors (V or graphs, out_vec, dim)
-        "Outputs of the network; None where a kind of output was not asked for"
-        _check_inputs(pos, scalar, vec, self.dim, *self.sizes)
-        edges, batch = _graph_of(pos, edge_index, batch)
-        lifted = [scalar_to_sphere(scalar, self.grid)] if self.sizes[0] else []
-        lifted += [vec_to_sphere(vec, self.grid)] if self.sizes[1] else []
-        r = pos[edges.senders] - pos[edges.receivers]
-        turns = (self.grid @ self.grid.T)[..., None]
-        attributes = _ahead_and_aside(r[:, None], self.grid[None])
-        out = self.run(torch.cat(lifted, -1), edges, attributes, torch.linalg.vector_norm(r, dim=-1), turns)
-        s, v = out.split(self.outputs, -1)
-        found = sphere_to_scalar(s) if self.outputs[0] else None, sphere_to_vec(v, self.grid) if self.outputs[1] else None
-        return tuple(o if o is None or self.readout == "node" else _pool(o, batch) for o in found)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1d6d24ba
 class PNITA(_Backbone):
@@ -643,7 +647,7 @@ _OFFICIAL = (("fiber_basis_fn.1", "fiber_net.0"), ("fiber_basis_fn.3", "fiber_ne
              ("x_embedder", "embed"), ("interaction_layers", "blocks"), ("read_out_layers", "readouts"), ("linear_1", "widen"),
              ("linear_2", "narrow"), ("callibrated", "calibrated"))
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #b98624a8
 def from_official(
     state: dict[str, Tensor],  # state dict of the authors' `PonitaFiberBundle` with a read-out after every layer
     grid: Tensor,              # the orientations it was trained with, shape (N, n)
@@ -914,7 +918,7 @@ def _draw_start(rng: np.random.RandomState, n: int, frames: int) -> tuple[np.nda
     vel = np.where(inside, vel, -np.sign(pos) * np.abs(vel))
     return charge, np.where(inside, pos, np.sign(pos) * 10 - pos), vel
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #80d249f4
 class Trajectories(NamedTuple):
     "Simulated charged particles"
     loc: np.ndarray     # positions, shape (T, frames, n, 3), float64
@@ -949,7 +953,7 @@ def _chunks(count: int, size: int = 500) -> list[slice]:
     "Ranges whose arrays stay in the processor's cache"
     return [slice(start, start + size) for start in range(0, count, size)]
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #f452a32f
 def _integrate(pos: np.ndarray, vel: np.ndarray, charge: np.ndarray, steps: int, every: int) -> tuple[np.ndarray, np.ndarray]:
     "Positions and velocities (T, frames, n, 3) at every `every`-th step, eq. (27)"
     pos, dt, record = pos.copy(), 0.001, []
@@ -970,7 +974,7 @@ class NBodyTask(NamedTuple):
     charge: Tensor  # shape (T, n)
     target: Tensor  # shape (T, n, 3)
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #9ef21352
 def nbody_task(
     split: str,      # "train", "val" or "test"
     count: int,      # trajectories: the first ones of the split, at most 10000, 2000 and 2000
