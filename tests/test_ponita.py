@@ -232,7 +232,7 @@ def test_the_kernel_agrees_with_the_definition(layout, shape):
 @pytest.mark.parametrize("layout", ["equal", "ragged"])
 def test_first_and_second_derivatives(layout):
     gen, edges = generator(), lib.arrange_edges(LAYOUTS[layout], 6)
-    leaves = [torch.randn(*s, generator=gen, dtype=F64, requires_grad=True) for s in ((6, 2, 3), (len(edges.senders), 2, 2), (3, 2))]
+    leaves = [torch.randn(*s, generator=gen, dtype=F64, requires_grad=True) for s in ((6, 2, 3), (len(edges.senders), 2, 2), (3, 2))]  # noqa: E501
     conv = lambda *a: lib.depthwise_conv(*a, edges)  # noqa: E731
     assert torch.autograd.gradcheck(conv, leaves) and torch.autograd.gradgradcheck(conv, leaves)
     fiber = [torch.randn(*s, generator=gen, dtype=F64, requires_grad=True) for s in ((4, 3, 2), (3, 3, 2))]
@@ -244,7 +244,7 @@ def test_the_separable_convolution_is_a_full_one_with_a_product_kernel():
     nn.init.normal_(conv.bias)
     edges = lib.arrange_edges(LAYOUTS["ragged"], 6)
     gen = generator()
-    x, basis, zero, turns = (torch.randn(*s, generator=gen, dtype=F64) for s in ((6, 5, 3), (len(edges.senders), 5, 4), (4,), (5, 5, 4)))
+    x, basis, zero, turns = (torch.randn(*s, generator=gen, dtype=F64) for s in ((6, 5, 3), (len(edges.senders), 5, 4), (4,), (5, 5, 4)))  # noqa: E501
     senders, receivers = (torch.cat([e, torch.arange(6)]) for e in edges[:2])  # the loop is an edge like any other
     k1 = torch.cat([basis, zero.expand(6, 5, 4)]) @ conv.kernel.weight.T
     full = k1[:, :, None] * (turns @ conv.fiber_kernel.weight.T)[None]  # (E, a, b, C)
@@ -258,7 +258,7 @@ def test_the_separable_convolution_is_a_full_one_with_a_product_kernel():
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-@pytest.mark.parametrize("options", [{}, {"radius": 2.0}, {"layer_scale": 0.1}, {"multiple_readouts": False}, {"readout": "graph"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"radius": 2.0}, {"layer_scale": 0.1}, {"multiple_readouts": False}, {"readout": "graph"}], ids=str)  # noqa: E501
 def test_outputs_turn_with_input_and_grid(dim, options):
     net, inputs = model(dim=dim, **options), graphs((4, 3, 1), dim)
     found = lib.equivariance_error(net, **inputs, rotate_grid=True, generator=generator(1))
@@ -278,7 +278,7 @@ def test_the_error_of_a_fixed_grid_is_not_hidden():
 @pytest.mark.parametrize("edges", ["full", "knn", "radius"])
 def test_ragged_batches_are_their_graphs_one_by_one(edges):
     net, inputs = model(radius=2.5), graphs((5, 4, 7))
-    make = {"full": lambda p, b: None, "knn": lambda p, b: lib.knn_edges(p, 3, b), "radius": lambda p, b: lib.radius_edges(p, 2.5, b)}[edges]
+    make = {"full": lambda p, b: None, "knn": lambda p, b: lib.knn_edges(p, 3, b), "radius": lambda p, b: lib.radius_edges(p, 2.5, b)}[edges]  # noqa: E501
     together = net(**inputs, edge_index=make(inputs["pos"], inputs["batch"]))
     for g in range(3):
         alone = {k: v[inputs["batch"] == g] for k, v in inputs.items()}
@@ -497,8 +497,8 @@ BAD = {
     "edges in one row": (lambda: lib.arrange_edges(torch.zeros(3, dtype=torch.long), 4), ValueError, "edge_index"),
     "degree": (lambda: lib.polynomial_features(POS, 0), ValueError, "degree"),
     "window": (lambda: lib.PolynomialCutoff(-1.0), ValueError, "r_max"),
-    "conv weight": (lambda: lib.depthwise_conv(torch.ones(4, 2, 3), torch.ones(12, 2, 5), torch.ones(3, 4), EDGES), ValueError, "weight"),
-    "conv basis": (lambda: lib.depthwise_conv(torch.ones(4, 2, 3), torch.ones(11, 2, 5), torch.ones(3, 5), EDGES), ValueError, "basis"),
+    "conv weight": (lambda: lib.depthwise_conv(torch.ones(4, 2, 3), torch.ones(12, 2, 5), torch.ones(3, 4), EDGES), ValueError, "weight"),  # noqa: E501
+    "conv basis": (lambda: lib.depthwise_conv(torch.ones(4, 2, 3), torch.ones(11, 2, 5), torch.ones(3, 5), EDGES), ValueError, "basis"),  # noqa: E501
     "fibre kernel": (lambda: lib.fiber_conv(torch.ones(4, 2, 3), torch.ones(3, 2, 3)), ValueError, "kernel"),
     "channels": (lambda: lib.SeparableFiberConv(0, 3), ValueError, "channels"),
     "no output": (lambda: lib.Ponita(1), ValueError, "outputs"),

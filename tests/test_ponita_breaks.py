@@ -14,8 +14,8 @@ BREAKS = {
     1: ("torch.stack([kappa[a][:, a] for a in act]).mean(0)", "torch.stack([kappa[a] for a in act]).mean(0)"),
     2: ("reach = torch.stack([act[act[:, top] == y][0].argsort()", "reach = torch.stack([act[act[:, top] == y][0]"),
     3: ("orbit = torch.stack([H[:, x].min() for x in range(6)])", "orbit = torch.stack([H[:, x].max() - x for x in range(6)])"),
-    4: ("return torch.linalg.vector_norm(r, dim=-1, keepdim=True)\n    if ori_i.ndim", "return r.sum(-1, keepdim=True)\n    if ori_i.ndim"),
-    5: ("torch.linalg.vector_norm(r - alpha * o, dim=-1, keepdim=True)", "torch.linalg.vector_norm(r + alpha * o, dim=-1, keepdim=True)"),
+    4: ("return torch.linalg.vector_norm(r, dim=-1, keepdim=True)\n    if ori_i.ndim", "return r.sum(-1, keepdim=True)\n    if ori_i.ndim"),  # noqa: E501
+    5: ("torch.linalg.vector_norm(r - alpha * o, dim=-1, keepdim=True)", "torch.linalg.vector_norm(r + alpha * o, dim=-1, keepdim=True)"),  # noqa: E501
     6: ("(r[..., 1:] * o[..., :1]) - r[..., :1] * o[..., 1:]", "(r[..., 1:] * o[..., :1]) + r[..., :1] * o[..., 1:]"),
     7: ("frame_i.mT @ frame_j], -1)", "frame_j.mT @ frame_i], -1)"),
     8: ("torch.atan2(sine, cosine)", "torch.atan2(sine, -cosine)"),
