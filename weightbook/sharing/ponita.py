@@ -88,7 +88,9 @@ def random_rotation(
 ) -> Tensor:               # shape (count, dim, dim): rotation matrices, uniform over SO(dim)
     "Uniformly random rotations"
     check_choice("dim", dim, (2, 3))
-    gaussian = torch.randn(check_integer("count", count, low=0), dim, dim, generator=generator, dtype=torch.float64, device=device)
+    gaussian = torch.randn(
+        check_integer("count", count, low=0), dim, dim, generator=generator, dtype=torch.float64, device=device
+    )
     q, upper = torch.linalg.qr(gaussian)
     q = q * upper.diagonal(dim1=-2, dim2=-1).sign()[:, None]
     q[:, :, 0] *= torch.linalg.det(q)[:, None]
