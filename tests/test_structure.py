@@ -34,6 +34,7 @@ EXPECTED = {
     "ledger": 2,
     "lowbit/04_wina": 90,
     "reparam/01_compander": 140,
+    "sharing/04_ponita": 200,
 }
 
 
