@@ -104,7 +104,7 @@ def test_a_companded_model_compiles_as_one_graph():
     compiled = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
     for m in (model, compiled):
         F.cross_entropy(m(X), Y).backward()
-    for ours, expected in zip(compiled.parameters(), model.parameters()):
+    for ours, expected in zip(compiled.parameters(), model.parameters(), strict=True):
         assert_close(ours.grad, expected.grad, rtol=1e-10)
 
 

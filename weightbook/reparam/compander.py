@@ -13,7 +13,7 @@ __all__ = ['SHAPES', 'PERCENTILES', 'NETWORKS', 'compand_reference', 'compand_bo
 # %% ../../nbs/reparam/01_compander.ipynb #7c78d143
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -228,7 +228,8 @@ def _scalar(name: str, value: float | Tensor, v: Tensor) -> Tensor:
             raise ValueError(f"`{name}` must not be 0: the weights would not depend on `v`")
         return torch.tensor(float(value), dtype=torch.promote_types(v.dtype, torch.float32), device=v.device)
     if value.ndim or not value.is_floating_point():
-        raise ValueError(f"`{name}` must be a number or a floating-point 0-d tensor, got {value.dtype} of shape {tuple(value.shape)}")
+        got = f"{value.dtype} of shape {tuple(value.shape)}"
+        raise ValueError(f"`{name}` must be a number or a floating-point 0-d tensor, got {got}")
     return value
 
 # %% ../../nbs/reparam/01_compander.ipynb #a0993242
@@ -323,7 +324,7 @@ def _plain_weights(model: nn.Module, types: tuple[type, ...]) -> dict[str, nn.Mo
         raise ValueError(f"`model` must have plain weights, but these are reparameterised already: {done}; bake it first")
     owners = [name for name, p in model.named_parameters(remove_duplicate=False) for m in layers.values() if p is m.weight]
     if len(owners) > len({m.weight for m in layers.values()}):
-        raise ValueError(f"`model` must not share the weights of the layers to compand, got {owners}; untie them or leave them out")
+        raise ValueError(f"`model` must not share weights between layers to compand, got {owners}; untie them or leave them out")
     return layers
 
 # %% ../../nbs/reparam/01_compander.ipynb #07707a03
@@ -343,7 +344,7 @@ def compand_model(
     dtype, device = torch.promote_types(weights[0].dtype, torch.float32), weights[0].device
     make = parametrization or partial(WeightCompander, a, b, shape=shape, learnable=learnable, dtype=dtype)
     common = make().to(device)
-    for name, weight in zip(layers, weights):
+    for name, weight in zip(layers, weights, strict=True):
         try:
             common.right_inverse(weight)
         except ValueError as error:
@@ -373,7 +374,7 @@ class FlatCompander(nn.Module):
         dtype = torch.promote_types(weights[0].dtype, torch.float32)
         self.compander = WeightCompander(a, b, shape=shape, learnable=learnable, dtype=dtype).to(weights[0].device)
         self.v = nn.Parameter(self.compander.right_inverse(torch.cat([w.flatten() for w in weights])))
-        self.shapes = {f"{name}.weight".lstrip("."): tuple(w.shape) for name, w in zip(layers, weights)}
+        self.shapes = {f"{name}.weight".lstrip("."): tuple(w.shape) for name, w in zip(layers, weights, strict=True)}
         self.model = model
         for module in layers.values():
             module.register_parameter("weight", None)
@@ -381,7 +382,7 @@ class FlatCompander(nn.Module):
     def weights(self) -> dict[str, Tensor]:  # name in the inner model -> view of the buffer
         "The effective weights"
         pieces = self.compander(self.v).split([math.prod(shape) for shape in self.shapes.values()])
-        return {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces)}
+        return {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
     def forward(
         self, *args, **kwargs,  # passed on to the model
@@ -429,7 +430,7 @@ def remove_weight_compander(
         return model.bake()
     for layer in companded_layers(model):
         if isinstance(layer.module, FlatCompander):
-            raise ValueError(f"`model` holds a FlatCompander at {layer.name!r}; call its `bake()` and put the result in its place")
+            raise ValueError(f"`model` holds a FlatCompander at {layer.name!r}; put the result of its `bake()` there")
         parametrize.remove_parametrizations(layer.module, layer.tensor, leave_parametrized=True)
     return model
 
@@ -698,7 +699,7 @@ def _vgg(depth: int, channels: int, classes: int) -> nn.Sequential:
     "VGG-16 or VGG-19 with batch norm for 32 × 32 images, dropout in the linear layers"
     repeats, widths = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}[depth], (64, 128, 256, 512, 512)
     layers = []
-    for count, width in zip(repeats, widths):
+    for count, width in zip(repeats, widths, strict=True):
         for _ in range(count):
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
@@ -837,7 +838,8 @@ def _pool(data: str, images: int, test: int | None, settings: Settings) -> tuple
         parts = [load_images(data, split, settings=settings) for split in ("train", "test")]
         x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
         return x, y, x[:0], y[:0]
-    train, rest = load_images(data, "train", settings=settings, limit=images), load_images(data, "test", settings=settings, limit=test)
+    train = load_images(data, "train", settings=settings, limit=images)
+    rest = load_images(data, "test", settings=settings, limit=test)
     return train.x, train.y, rest.x, rest.y
 
 
