@@ -28,6 +28,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'weightbook.blocks.data._stdlib_text': ( 'blocks/data.html#_stdlib_text',
                                                                                  'weightbook/blocks/data.py'),
                                         'weightbook.blocks.data._urls': ('blocks/data.html#_urls', 'weightbook/blocks/data.py'),
+                                        'weightbook.blocks.data.fetch_file': ('blocks/data.html#fetch_file', 'weightbook/blocks/data.py'),
                                         'weightbook.blocks.data.load_images': ('blocks/data.html#load_images', 'weightbook/blocks/data.py'),
                                         'weightbook.blocks.data.load_text': ('blocks/data.html#load_text', 'weightbook/blocks/data.py')},
             'weightbook.blocks.kernels': { 'weightbook.blocks.kernels.Parity': ( 'blocks/kernels.html#parity',
