@@ -6,8 +6,9 @@
 __all__ = ['QUADRANTS', 'SHORT', 'REGIONS', 'EARTH_RADIUS', 'METRICS', 'MEANS', 'Survey', 'simulate_survey', 'load_survey',
            'iso_coordinates', 'reliability_weight', 'haversine', 'unit_vectors', 'project_km', 'weighted_inertia',
            'assign', 'weighted_means', 'Runs', 'lloyd', 'kmeans_plusplus', 'spanning_edges', 'PairOrder', 'dunn_index',
-           'expected_best', 'characteristic_points', 'run_restarts', 'Selection', 'select_by_dunn', 'WeightedKMeans',
-           'lloyd_step_bytes', 'lloyd_step_reference', 'lloyd_step', 'PrunedStep']
+           'expected_best', 'characteristic_points', 'run_reference', 'run_restarts', 'Selection', 'select_by_dunn',
+           'WeightedKMeans', 'lloyd_step_bytes', 'lloyd_step_reference', 'lloyd_step', 'PrunedStep', 'fit_arms',
+           'benchmark', 'plot_clusters']
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e05602
 import math
@@ -21,8 +22,10 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from scipy.spatial.distance import cdist
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -434,6 +437,38 @@ def characteristic_points(
     X, centers = np.asarray(X, dtype=float), np.asarray(centers, dtype=float)
     return _squared_distance(centers[:, None], X[None], metric).argmin(axis=1)
 
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #2bf1a000
+def _arc_scalar(x: np.ndarray, y: np.ndarray) -> float:
+    "Eq. (6) for one pair in degrees"
+    (a, b), (c, d) = np.deg2rad(x), np.deg2rad(y)
+    h = math.sin((a - c) / 2) ** 2 + math.cos(a) * math.cos(c) * math.sin((b - d) / 2) ** 2
+    return 2 * EARTH_RADIUS * math.atan2(math.sqrt(h), math.sqrt(1 - h))
+
+
+def run_reference(
+    points: np.ndarray, # (N, 2): degrees
+    weight: np.ndarray, # (N,): weights > 0
+    k: int,             # clusters
+    seed: int,          # of the legacy generator
+    max_iter: int = 100, # passes at most
+) -> tuple[np.ndarray, np.ndarray, float]: # centres (k, 2), labels (N,), Dunn index
+    "One run of the paper's procedure and its Dunn index, in plain loops; no guard against empty clusters"
+    chance, picked, share = np.random.RandomState(seed), [], np.ones(len(points)) / len(points)
+    for _ in range(k):
+        picked.append(chance.choice(len(points), p=share))
+        nearest = cdist(points[picked], points, _arc_scalar).min(axis=0)
+        share = nearest**2 / (nearest**2).sum()
+    centers = points[picked]
+    labels = cdist(centers, points, _arc_scalar).argmin(axis=0)
+    for _ in range(max_iter):
+        new = np.array([np.average(points[labels == j], axis=0, weights=weight[labels == j]) for j in range(k)])
+        labels = cdist(new, points, _arc_scalar).argmin(axis=0)
+        if (new == centers).all():
+            break
+        centers = new
+    D, same = cdist(points, points, _arc_scalar), labels[:, None] == labels[None]
+    return centers, labels, D[~same].min() / D[same].max()
+
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #f5309095
 def run_restarts(
     points,                # (N, D): coordinates, array or float64 tensor
@@ -579,6 +614,7 @@ class WeightedKMeans(ClusterMixin, BaseEstimator):
         _check_parameters(self, X, weight)
         labels, centers, n_iter, converged = _fit_best(self, X, weight)
         self.labels_, self.cluster_centers_, self.n_iter_ = labels.astype(np.int32), centers, int(n_iter)
+        self.nearest_index_ = characteristic_points(X, centers, metric=self.metric)
         self.inertia_ = weighted_inertia(X, centers, labels, sample_weight=weight, metric=self.metric)
         _warn_about(self, converged)
         return self
@@ -856,3 +892,166 @@ def _lloyd_large(X, weight, starts, *, metric: str, mean: str, max_iter: int, to
             if converged := (same(labels, before) or np.abs(centers - old).max() <= tol):
                 break
         yield unsort(labels), centers, n_iter, bool(converged)
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e82976a9
+def _crowd(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Simulated points in kilometres around the places of a simulated survey, their weights, and k starting centres"
+    rng, places = np.random.default_rng(seed), project_km(simulate_survey().points[0])
+    X = places[rng.integers(len(places), size=n)] + rng.normal(0, 2, (n, 2))
+    return X, rng.uniform(0.5, 1, n), X[:k].copy()
+
+
+def fit_arms(
+    n: int,           # points
+    k: int,           # clusters
+    steps: int,       # Lloyd steps of the long fits
+) -> dict[str, Callable[[], object]]: # a callable an arm, scikit-learn's long fit first
+    "Weighted fits of one large planar problem, all from the same start"
+    X, weight, start = _crowd(n, k)
+
+    def fit(make: Callable, count: int) -> Callable:
+        def call():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                return make(n_clusters=k, init=start, n_init=1, max_iter=count, tol=0.0).fit(X, sample_weight=weight)
+        return call
+
+    makers = {"scikit-learn": KMeans, "pruned": WeightedKMeans}
+    arms = {f"{name}, {count} steps": fit(make, count) for count in (steps, 1) for name, make in makers.items()}
+    return arms | {f"plain, {steps} steps": lambda: lloyd(X, weight, start[None], metric="euclidean", max_iter=steps)}
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d17711a7
+def _restart_rows(k: int, runs: int, repeats: int) -> list[dict]:
+    "Time of one run and its Dunn index, three ways; the batch is divided by its runs"
+    from weightbook.book import bench
+
+    survey = simulate_survey()
+    X, weight = survey.points[0], survey.weight[0]
+    task = _restart_task(X, weight, haversine(X, X), None, "haversine", {})
+
+    def single():
+        model = WeightedKMeans(k, metric="haversine", random_state=0).fit(X, sample_weight=weight)
+        return dunn_index(X, model.labels_, metric="haversine")
+
+    arms = {"written out": lambda: run_reference(X, weight, k, 0), "estimator": single,
+            "batch": lambda: task(np.full(runs, k), np.arange(runs))}
+    timings = bench.time_pairs(arms, repeats=repeats, warmup=1)
+    t = timings["batch"]
+    timings[f"batch of {runs}, a run"] = type(t)(*(v / runs for v in (t.median, t.low, t.high, t.ratio, t.ratio_low, t.ratio_high)), t.repeats)
+    del timings["batch"]
+    return bench.timing_rows("soundscape_kmeans", f"a run and its Dunn index, N = {len(X)}, k = {k}", timings)
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #7d6f1bd1
+def _fit_rows(n: int, k: int, steps: int, repeats: int) -> list[dict]:
+    "Time of whole fits, and of one further step, relative to scikit-learn"
+    from weightbook.book import bench
+
+    timings = bench.time_pairs(fit_arms(n, k, steps), repeats=repeats, warmup=1)
+    step = {name: (timings[f"{name}, {steps} steps"].median - timings[f"{name}, 1 steps"].median) / (steps - 1)
+            for name in ("scikit-learn", "pruned")}
+    if min(step.values()) <= 0:
+        raise RuntimeError("a step was too short to be timed; give more points or steps")
+    moved = lloyd_step_bytes(n, 2, 0, 8)
+    floor = bench.floor_seconds(bytes=moved, bandwidth=bench.measure_bandwidth())
+    case = f"one further step, N = {n:,}, k = {k}"
+    rows = bench.timing_rows("soundscape_kmeans", f"fit of {steps} steps, N = {n:,}, k = {k}",
+                             {name: t for name, t in timings.items() if f"{steps} steps" in name}, n=n, k=k)
+    relative = {"scikit-learn": 1.0, "pruned": step["pruned"] / step["scikit-learn"], "floor": floor / step["scikit-learn"]}
+    return rows + [dict(chapter="soundscape_kmeans", case=case, arm=arm, ratio=ratio, n=n, k=k, bytes=moved if arm == "floor" else None)
+                   for arm, ratio in relative.items()]
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #6a9f83d2
+def _kernel_rows(n: int, k: int, repeats: int, device: str) -> list[dict]:
+    "Time of one fused step on a GPU against plain and compiled torch"
+    from weightbook.book import bench
+
+    X, weight, start = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in _crowd(n, k))
+    compiled = torch.compile(lloyd_step_reference)
+    arms = {"PyTorch": lambda: lloyd_step_reference(X, X, weight, start), "torch.compile": lambda: compiled(X, X, weight, start),
+            "kernel": lambda: lloyd_step(X, X, weight, start)}
+    timings, moved = bench.time_pairs(arms, repeats=repeats, device=device), lloyd_step_bytes(n, 2, 0, 4)
+    case, floor = f"one step, N = {n:,}, k = {k}, float32", bench.floor_seconds(bytes=moved, bandwidth=bench.measure_bandwidth(device))
+    rows = bench.timing_rows("soundscape_kmeans", case, timings, device=device, n=n, k=k)
+    return [*rows, dict(chapter="soundscape_kmeans", case=case, arm="floor", ratio=floor / timings["PyTorch"].median, bytes=moved)]
+
+
+def benchmark(
+    settings: Settings,                 # device and where rows are stored
+    *, points: int = 1_000_000,         # of the large problem, more than 20 000
+    clusters: Sequence[int] = (16, 64), # of the large problem
+    steps: int = 20,                    # Lloyd steps of a fit, at least 2
+    runs: int = 100,                    # restarts of a batch
+    repeats: int = 9,                   # timed rounds
+) -> list[dict]:                        # rows for `bench.save_rows`
+    "Race restarts and large fits; on a GPU, the fused step"
+    if settings.device.startswith("cuda"):
+        return [row for k in clusters for row in _kernel_rows(points, k, repeats, settings.device)]
+    rows = _restart_rows(15, runs, min(repeats, 3))
+    rows += [row for k in clusters for row in _fit_rows(points, k, steps, repeats)]
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d9fe147e
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_INKS = tuple(PALETTE[name] for name in ("blue", "red", "green", "gold", "purple", "sky"))
+
+
+def _cluster_looks(centers: np.ndarray) -> list[dict]:
+    "Colour and marker of each cluster: the colour that its nearest neighbours use least"
+    looks, gap = [], np.linalg.norm(centers[:, None] - centers[None], axis=-1)
+    for j in range(len(centers)):
+        near = [looks[i]["color"] for i in np.argsort(gap[j], kind="stable") if i < j][:5]
+        weight = {ink: sum(1 / (1 + rank) for rank, used in enumerate(near) if used == ink) for ink in _INKS}
+        looks.append({"color": min(_INKS, key=weight.get), "marker": _MARKS[j % len(_MARKS)]})
+    return looks
+
+
+def _scale_bar(ax, kilometres_a_degree: float) -> None:
+    "A bar of a round length in the lower left corner of a map"
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    wide = (right - left) * kilometres_a_degree
+    length = max(step * 10**e for e in range(-3, 5) for step in (1, 2, 5) if step * 10**e <= 0.3 * wide)
+    x, y = left + 0.03 * (right - left), low + 0.06 * (high - low)
+    ax.plot([x, x + length / kilometres_a_degree], [y, y], color=PALETTE["ink"], lw=2.5, ls="-", marker="", solid_capstyle="butt")
+    ax.annotate(f"{length:g} km", (x, y), xytext=(0, 4), textcoords="offset points", fontsize=9)
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3926e65d
+def plot_clusters(
+    points: Sequence,  # (N, 2): latitude and longitude in degrees
+    labels: Sequence,  # (N,): cluster of each point, 0 … K-1
+    sites: Sequence | None = None,  # (K,): indices of the characteristic points, numbered by cluster size
+    *, weight: Sequence | None = None,  # (N,): weights; heavier points are drawn larger
+    outline: Iterable[np.ndarray] = (), # lines of a backdrop, each (V, 2): latitude and longitude
+    extent: tuple[float, float, float, float] | None = None, # west, east, south, north; default: the points and a margin
+    ax=None,           # matplotlib axes; None: a new figure
+):                     # the axes
+    "Draw clusters of geographic points as a map with numbered sites and a scale"
+    import matplotlib.pyplot as plt
+
+    points, labels = _check_latlng("points", points), np.asarray(labels)
+    ax = ax or plt.subplots(figsize=(7.2, 4.6))[1]
+    groups = range(labels.max() + 1)
+    looks = _cluster_looks(np.array([points[labels == j].mean(axis=0) if (labels == j).any() else [0, 0] for j in groups]))
+    size = 22 * (np.ones(len(points)) if weight is None else np.asarray(weight) / np.max(weight)) ** 2
+    for line in outline:
+        ax.fill(line[:, 1], line[:, 0], facecolor="#EFEFEF", edgecolor="#9A9A9A", lw=0.6, zorder=0)
+    for j in groups:
+        mine = labels == j
+        ax.scatter(points[mine, 1], points[mine, 0], s=size[mine], alpha=0.75, lw=0.3, edgecolor="white", **looks[j])
+    if sites is not None:
+        _number_sites(ax, points[np.asarray(sites)], np.bincount(labels, minlength=len(sites)))
+    ax.set(xlabel="longitude (°E)", ylabel="latitude (°N)", aspect=1 / math.cos(math.radians(points[:, 0].mean())))
+    ax.axis(extent or ax.axis())
+    ax.grid(False)
+    _scale_bar(ax, math.radians(EARTH_RADIUS) * math.cos(math.radians(points[:, 0].mean())))
+    return ax
+
+
+def _number_sites(ax, places: np.ndarray, sizes: np.ndarray) -> None:
+    "A cross at each site, and its rank by cluster size beside it"
+    import matplotlib.patheffects as effects
+
+    halo = [effects.withStroke(linewidth=2.5, foreground="white")]
+    ax.plot(places[:, 1], places[:, 0], ls="", marker="x", ms=7, mew=2, color=PALETTE["ink"], path_effects=halo, zorder=4)
+    for rank, j in enumerate(np.argsort(-sizes, kind="stable"), 1):
+        ax.annotate(str(rank), places[j, ::-1], xytext=(5, 4), textcoords="offset points", fontsize=10, fontweight="bold",
+                    path_effects=halo, zorder=5)
