@@ -7,8 +7,8 @@ __all__ = ['QUADRANTS', 'SHORT', 'REGIONS', 'EARTH_RADIUS', 'METRICS', 'MEANS', 
            'iso_coordinates', 'reliability_weight', 'haversine', 'unit_vectors', 'project_km', 'weighted_inertia',
            'assign', 'weighted_means', 'Runs', 'lloyd', 'kmeans_plusplus', 'spanning_edges', 'PairOrder', 'dunn_index',
            'expected_best', 'characteristic_points', 'run_reference', 'run_restarts', 'Selection', 'select_by_dunn',
-           'WeightedKMeans', 'lloyd_step_bytes', 'lloyd_step_reference', 'lloyd_step', 'PrunedStep', 'fit_arms',
-           'benchmark', 'plot_clusters']
+           'WeightedKMeans', 'lloyd_step_bytes', 'lloyd_step_reference', 'lloyd_step', 'candidates', 'PrunedStep',
+           'fit_arms', 'benchmark', 'plot_clusters']
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e05602
 import math
@@ -135,7 +135,7 @@ def _namespace(array):
     "The library an array belongs to; the functions below are written once for both"
     return torch if isinstance(array, Tensor) else np
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #5b042023
 def _arc(a, b, radius: float = EARTH_RADIUS):
     "Great-circle distance of points in radians, broadcast over all but the last axis, eq. (6)"
     xp = _namespace(a)
@@ -143,7 +143,7 @@ def _arc(a, b, radius: float = EARTH_RADIUS):
     h = h + xp.cos(a[..., 0]) * xp.cos(b[..., 0]) * xp.sin((a[..., 1] - b[..., 1]) / 2) ** 2
     return 2 * radius * xp.arctan2(xp.sqrt(h), xp.sqrt(1 - xp.clip(h, 0, 1)))
 
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #5b042023
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d589f725
 def haversine(
     a: Sequence,                    # (N, 2): latitude and longitude
     b: Sequence,                    # (M, 2)
@@ -156,7 +156,7 @@ def haversine(
     a, b = map(np.deg2rad, pair) if degrees else pair
     return _arc(a[:, None], b[None], radius)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #70879778
 def _check_latlng(name: str, points: Sequence, pole: float = 90) -> np.ndarray:
     "`points` as an (N, 2) array whose first column can be a latitude"
     points = np.asarray(points, dtype=float)
@@ -175,7 +175,7 @@ def unit_vectors(
     lat, lng = xp.deg2rad(latlng[..., 0]), xp.deg2rad(latlng[..., 1])
     return xp.stack([xp.cos(lat) * xp.cos(lng), xp.cos(lat) * xp.sin(lng), xp.sin(lat)], -1)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #74ce43cc
 def _latlng(vectors):
     "The way back: directions in space as latitude and longitude in degrees"
     xp = _namespace(vectors)
@@ -205,12 +205,12 @@ def weighted_inertia(
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
     return float(weight @ _squared_distance(X, centers[labels], metric))
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #38b8612a
 def _squared_distance(a, b, metric: str):
     "Squared distances of points, broadcast over all but the last axis"
-    if check_choice("metric", metric, METRICS) == "euclidean":
-        return ((a - b) ** 2).sum(-1)
     xp = _namespace(a)
+    if check_choice("metric", metric, METRICS) == "euclidean":
+        return xp.einsum("...i,...i->...", a - b, a - b)
     return _arc(xp.deg2rad(a), xp.deg2rad(b)) ** 2
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #57c67243
@@ -218,7 +218,7 @@ def _embed(points, metric: str):
     "Points where nearest means nearest in a straight line"
     return unit_vectors(points) if metric == "haversine" else points
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #6ed71811
 def _first_argmax(score):
     "Index of the largest score along axis 1, the first of equals; (B, K, N) -> (B, N)"
     if isinstance(score, Tensor):
@@ -231,22 +231,22 @@ def _first_argmax(score):
         np.maximum(labels, higher * kind.type(j), out=labels)
     return labels.astype(np.intp)
 
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #6ed71811
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #7135d721
 def assign(
     E,              # (N, E): embedded points, array or tensor
     V,              # (B, K, E): embedded centres of B runs
     counts=None,    # (B,): how many centres of each run are in use; default: all
 ):                  # (B, N): index of the nearest centre
     "Nearest centres of B runs at once, eq. (10)"
-    anchor = E.mean(0)
-    B, K, e = V.shape
-    E, V = E - anchor, (V - anchor).reshape(B * K, e)
-    score = (V @ E.T - (V * V).sum(-1)[:, None] / 2).reshape(B, K, len(E))
+    xp, anchor, (B, K, e) = _namespace(E), E.mean(0), V.shape
+    V = (V - anchor).reshape(B * K, e)
+    E = xp.concatenate([E - anchor, E[:, :1] * 0 + 1], 1)  # a column of ones carries the second term of eq. (10)
+    score = (xp.concatenate([V, (V * V).sum(-1)[:, None] / -2], 1) @ E.T).reshape(B, K, len(E))
     if counts is not None:
         score[_range(K, E)[None] >= counts[:, None]] = -math.inf
     return _first_argmax(score)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #b22aeed1
 def _range(n: int, like):
     "0 … n-1 where `like` lives"
     return torch.arange(n, device=like.device) if isinstance(like, Tensor) else np.arange(n)
@@ -276,7 +276,7 @@ class Runs:
     n_iter: object     # (B,): passes of eq. (13) until the labels repeated
     converged: object  # (B,): False where `max_iter` came first
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #184471cc
 MEANS = ("planar", "spherical")
 
 
@@ -381,17 +381,22 @@ def _dunn(labels, order: PairOrder, chunk: int = 512):
     rows = rows.contiguous().short() if xp is torch else np.ascontiguousarray(rows, dtype=np.int16)
     i, j, length = order.edges
     parted = rows[i] != rows[j]
-    gap = xp.where(parted.any(0), length[xp.argmax(parted * 1, 0)], math.nan)
+    gap = xp.where(parted.any(0), length[_first_true(parted)], math.nan)
     diameter, open_ = gap * 0, _range(len(gap), length)
     i, j, length = order.pairs
     for at in range(0, len(i), chunk):
         same = rows[i[at : at + chunk]] == rows[j[at : at + chunk]]
         found = same.any(0)
-        diameter[open_[found]] = length[at + xp.argmax(same[:, found] * 1, 0)]
+        diameter[open_[found]] = length[at + _first_true(same[:, found])]
         open_, rows = open_[~found], rows[:, ~found]
         if not len(open_):
             break
     return xp.where((diameter == 0) & (gap > 0), math.inf, xp.where(gap == 0, 0.0, gap / xp.where(diameter == 0, 1.0, diameter)))
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #2653eb01
+def _first_true(mask):
+    "Index of the first True of each column; (P, B) -> (B,)"
+    return mask.byte().argmax(0) if isinstance(mask, Tensor) else mask.argmax(0)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #85fd955c
 def dunn_index(
@@ -435,7 +440,14 @@ def characteristic_points(
 ) -> np.ndarray:       # (K,): index of the point nearest to each centre, the first of equals
     "The real place that stands for each centre, eq. (20)"
     X, centers = np.asarray(X, dtype=float), np.asarray(centers, dtype=float)
-    return _squared_distance(centers[:, None], X[None], metric).argmin(axis=1)
+    V, best = _embed(centers, metric), np.empty(len(centers), int)
+    E = _embed(X, metric) - V.mean(axis=0)
+    half, score = np.einsum("ij,ij->i", E, E) / 2, np.empty(len(E))
+    for j, v in enumerate(V - V.mean(axis=0)):
+        np.subtract(np.dot(E, v, out=score), half, out=score)
+        near = np.flatnonzero(score >= score.max() - 1e-9 * half.max())  # by eq. (10), up to rounding
+        best[j] = near[_squared_distance(X[near], centers[j], metric).argmin()]
+    return best
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #2bf1a000
 def _arc_scalar(x: np.ndarray, y: np.ndarray) -> float:
@@ -444,7 +456,7 @@ def _arc_scalar(x: np.ndarray, y: np.ndarray) -> float:
     h = math.sin((a - c) / 2) ** 2 + math.cos(a) * math.cos(c) * math.sin((b - d) / 2) ** 2
     return 2 * EARTH_RADIUS * math.atan2(math.sqrt(h), math.sqrt(1 - h))
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e927e3
 def run_reference(
     points: np.ndarray, # (N, 2): degrees
     weight: np.ndarray, # (N,): weights > 0
@@ -476,7 +488,7 @@ def run_restarts(
     squared,               # (N, N): squared distances of the points, of the same kind
     counts: Sequence[int], # (B,): number of clusters of each run
     seeds: Sequence[int],  # (B,): seed of each run
-    *, generator: Callable = np.random.RandomState, # makes a generator from a seed; np.random.default_rng gives another stream
+    *, generator: Callable | None = None, # makes a generator from a seed, as np.random.default_rng; default: the legacy stream
     weighted_init: bool = False, # True: the weights enter the seeding too
     metric: str = "haversine",   # "haversine" or "euclidean"
     mean: str = "planar",        # "planar" or "spherical"
@@ -484,10 +496,21 @@ def run_restarts(
 ) -> Runs:
     "B seeded runs of weighted k-means with k-means++, all at once"
     like = (lambda a: torch.as_tensor(a, device=points.device)) if isinstance(points, Tensor) else np.asarray
-    uniforms = like(np.stack([generator(seed).random(max(counts)) for seed in seeds]))
+    uniforms = like(_uniforms(seeds, max(counts), generator))
     picks = kmeans_plusplus(lambda i: squared[i], uniforms, weight if weighted_init else weight * 0 + 1)
     padded = None if min(counts) == max(counts) else like(np.asarray(counts))
     return lloyd(points, weight, points[picks], metric=metric, mean=mean, counts=padded, max_iter=max_iter)
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #86e96862
+def _uniforms(seeds: Sequence[int], size: int, generator: Callable | None) -> np.ndarray:
+    "The first numbers of each seed's stream, (B, size)"
+    if generator is not None:
+        return np.stack([generator(int(seed)).random(size) for seed in seeds])
+    legacy, rows = np.random.RandomState(0), []
+    for seed in seeds:  # seeding an existing generator is ten times as fast as making one
+        legacy.seed(seed)
+        rows.append(legacy.random_sample(size))
+    return np.stack(rows)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #364aa4c1
 @dataclass(frozen=True)
@@ -548,7 +571,7 @@ def _checked_problem(X: Sequence, sample_weight: Sequence | None, metric: str) -
         raise ValueError(f"`sample_weight` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
     return np.ascontiguousarray(X), weight
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3eadc65b
 def _restart_task(X, weight, distances, device, metric, options) -> Callable:
     "A function that runs some restarts and returns labels, centres, Dunn indices, inertia and passes, in NumPy"
     order, like = PairOrder(distances, device), np.asarray
@@ -612,10 +635,9 @@ class WeightedKMeans(ClusterMixin, BaseEstimator):
         X = validate_data(self, X, dtype=np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         _check_parameters(self, X, weight)
-        labels, centers, n_iter, converged = _fit_best(self, X, weight)
+        self.inertia_, labels, centers, n_iter, converged = _fit_best(self, X, weight)
         self.labels_, self.cluster_centers_, self.n_iter_ = labels.astype(np.int32), centers, int(n_iter)
         self.nearest_index_ = characteristic_points(X, centers, metric=self.metric)
-        self.inertia_ = weighted_inertia(X, centers, labels, sample_weight=weight, metric=self.metric)
         _warn_about(self, converged)
         return self
 
@@ -625,9 +647,14 @@ class WeightedKMeans(ClusterMixin, BaseEstimator):
     ) -> np.ndarray: # (N,): index of the nearest centre
         "The nearest centre of each point, eq. (10)"
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        X = _check_latlng("X", X) if self.metric == "haversine" else X
-        return assign(_embed(X, self.metric), _embed(self.cluster_centers_, self.metric)[None])[0].astype(np.int32)
+        return _nearest(self, validate_data(self, X, dtype=np.float64, reset=False))
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #ee437560
+def _nearest(model: WeightedKMeans, X: np.ndarray) -> np.ndarray:
+    "Nearest centre of each point, 64 k points at a time"
+    X = _check_latlng("X", X) if model.metric == "haversine" else X
+    centers, parts = _embed(model.cluster_centers_, model.metric)[None], np.split(X, range(65536, len(X), 65536))
+    return np.concatenate([assign(_embed(part, model.metric), centers)[0] for part in parts]).astype(np.int32)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #17be0db7
 def _check_parameters(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> None:
@@ -640,17 +667,15 @@ def _check_parameters(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) 
     check_choice("mean", model.mean, MEANS)
     if len(X) < model.n_clusters:
         raise ValueError(f"`X` must hold n_samples={len(X)} >= n_clusters={model.n_clusters}")
-    if not weight.any():
-        raise ValueError("`sample_weight` must hold a positive weight, got only zeros")
     if model.metric == "euclidean" and model.mean == "spherical":
         raise ValueError('`mean` must be "planar" for the Euclidean metric, got "spherical"')
     if model.metric == "haversine" and np.ptp(_check_latlng("X", X)[:, 1]) > 180 and model.mean == "planar":
         warnings.warn('longitudes span more than 180°: a planar mean may lie on the far side; use mean="spherical"', stacklevel=3)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e5828ab4
 def _warn_about(model: WeightedKMeans, converged: bool) -> None:
     "Say what is legal but suspicious"
-    used = len(np.unique(model.labels_))
+    used = np.count_nonzero(np.bincount(model.labels_))
     if used < model.n_clusters:
         warnings.warn(f"{used} of {model.n_clusters} clusters hold points: fewer distinct points than clusters, or coinciding "
                       "starting centres", ConvergenceWarning, stacklevel=3)
@@ -676,11 +701,14 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
     return X[np.stack([rng.choice(len(X), K, replace=False, p=share) for _ in range(B)])]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #476f5a11
+_LARGE = 2**20  # points times clusters from which blocks pay
+
+
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
-    "Labels, centres, passes and convergence of the restart with the lowest objective"
+    "Objective, labels, centres, passes and convergence of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
     starts, width = _starts(model, X, weight), 3 if model.metric == "haversine" else X.shape[1]
-    if len(X) > 20_000 and width <= 3 and model.n_clusters <= 256:
+    if len(X) * model.n_clusters > _LARGE and width <= 3 and model.n_clusters <= 256:
         outcomes = _lloyd_large(X, weight, starts, device=model.device, **how)
     else:
         size = max(1, 2**22 // (len(X) * model.n_clusters))
@@ -688,10 +716,10 @@ def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple
     for labels, centers, n_iter, converged in outcomes:
         objective = weighted_inertia(X, centers, labels, sample_weight=weight, metric=model.metric)
         if best is None or objective < best[0]:
-            best = objective, (labels, centers, n_iter, converged)
-    return best[1]
+            best = objective, labels, centers, n_iter, converged
+    return best
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #31054118
 def _lloyd_batches(X, weight, batches, device, how):
     "Outcome of every restart, a batch at a time"
     like = np.asarray if device is None else lambda a: torch.as_tensor(a, dtype=torch.float64, device=device)
@@ -783,16 +811,48 @@ def lloyd_step(
     return labels, parts.sum(0)[:, :K].T.contiguous()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d177ba8e
-def _morton_order(E: np.ndarray) -> np.ndarray:
-    "Points sorted along a Z-curve through their two widest coordinates, 256 × 256 cells"
+def _morton_order(axes: np.ndarray) -> np.ndarray:
+    "Points (e, N) sorted along a Z-curve through their two widest coordinates, 256 × 256 cells"
     spread = np.array([int(f"{i:b}", 4) for i in range(256)], np.uint16)  # bits apart: 0b11 -> 0b101
-    low, width = E.min(axis=0), np.ptp(E, axis=0)
-    axes = np.argsort(-width)[:2]
-    cells = [((E[:, a] - low[a]) * (255.99 / width[a] if width[a] > 0 else 0.0)).astype(np.uint8) for a in axes]
+    low, width = axes.min(axis=1), np.ptp(axes, axis=1)
+    scale = np.divide(255.99, width, out=np.zeros(len(width)), where=width > 0)
+    cells = [((axes[a] - low[a]) * scale[a]).astype(np.uint8) for a in np.argsort(-width)[:2]]
     key = spread[cells[0]] | (spread[cells[-1]] << np.uint16(1))
     return np.argsort(key, kind="stable")
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #694ca1d8
+def candidates(
+    V: np.ndarray,      # (K, e): centres
+    middle: np.ndarray, # (e, M): middles of M boxes
+    half: np.ndarray,   # (e, M): half-widths of the boxes
+) -> tuple[np.ndarray, np.ndarray]: # the winner at each middle, (M,); which centres can win in each box, (K, M)
+    "Which centres can be nearest somewhere in a box, eq. (22), with a margin for rounding"
+    score = V @ middle - (V * V).sum(axis=1)[:, None] / 2
+    winner = _first_argmax(score[None])[0]
+    best, can = V[winner].T, np.empty(score.shape, bool)
+    top, margin = score[winner, np.arange(len(winner))], 1e-9 * (1 + np.abs(score).max())
+    for j, v in enumerate(V):
+        reach = score[j] - top
+        for a in range(len(v)):
+            reach += half[a] * np.abs(v[a] - best[a])
+        can[j] = reach > -margin
+    return winner, can
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c1c0ec8c
+def _contest(E: np.ndarray, V: np.ndarray, can: np.ndarray) -> np.ndarray:
+    "Nearest centre of the points of undecided blocks, each among its candidates only; (e, M, P) -> (M, P)"
+    best, labels = np.full(E.shape[1:], -np.inf), np.zeros(E.shape[1:], np.min_scalar_type(len(V)))
+    for j, v in enumerate(V):
+        rows = np.flatnonzero(can[j])
+        score = E[0, rows] * v[0] - v @ v / 2
+        for a in range(1, len(v)):
+            score += E[a, rows] * v[a]
+        held, named = best[rows], labels[rows]
+        named[score > held] = j
+        best[rows], labels[rows] = np.maximum(held, score), named
+    return labels
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #f026978a
 class PrunedStep:
     "Weighted Lloyd steps over a fixed set of points that skip what eq. (22) rules out"
 
@@ -803,33 +863,15 @@ class PrunedStep:
         weight: np.ndarray,   # (N,): weights >= 0
         block: int = 64,      # neighbours that are decided together
     ):
-        self.anchor, self.n, self.block = E.mean(axis=0), len(E), block
-        order = _morton_order(E)
-        self.order = np.concatenate([order, np.repeat(order[-1:], -self.n % block)])
+        axes = np.ascontiguousarray(E.T)
+        self.anchor, self.n, self.block = axes.mean(axis=1), len(E), block
+        self.order = np.pad(_morton_order(axes), (0, -self.n % block), mode="edge")
         cut = lambda column: column[self.order].reshape(-1, block)
-        self.E = np.stack([cut(column) for column in (E - self.anchor).T])
-        mass = cut(weight)
+        self.E, mass = np.stack([cut(a) - middle for a, middle in zip(axes, self.anchor, strict=True)]), cut(weight)
         mass.reshape(-1)[self.n :] = 0
-        self.columns = np.stack([mass, *(mass * cut(column) for column in payload.T)])
+        self.columns = np.stack([mass, *(mass * cut(column) for column in np.ascontiguousarray(payload.T))])
         low, high = self.E.min(axis=2), self.E.max(axis=2)
         self.middle, self.half, self.sums = (low + high) / 2, (high - low) / 2, self.columns.sum(axis=2)
-
-    def candidates(
-        self,
-        V: np.ndarray, # (K, e): centres, seen from the anchor
-    ) -> tuple[np.ndarray, np.ndarray]: # the winner at each middle (M,); which centres can win in each block, (K, M)
-        "Which centres can win where, eq. (22)"
-        score = V @ self.middle - (V * V).sum(axis=1)[:, None] / 2
-        winner = _first_argmax(score[None])[0]
-        at, best = np.arange(len(winner)), V[winner].T
-        top, can = score[winner, at], np.empty(score.shape, bool)
-        margin = 1e-9 * (1 + np.abs(score).max())
-        for j, v in enumerate(V):
-            reach = score[j] - top
-            for a in range(len(v)):
-                reach += self.half[a] * np.abs(v[a] - best[a])
-            can[j] = reach > -margin
-        return winner, can
 
     def __call__(
         self,
@@ -837,15 +879,14 @@ class PrunedStep:
     ) -> tuple[np.ndarray, np.ndarray]: # labels in block order (M, block); sums (K, 1 + D)
         "Labels and sums of one step"
         V, K = V - self.anchor, len(V)
-        winner, can = self.candidates(V)
+        winner, can = candidates(V, self.middle, self.half)
         unsure = can.sum(axis=0) > 1
         open_ = np.flatnonzero(unsure)
-        labels = np.repeat(winner[:, None], self.block, axis=1)
+        labels = np.repeat(winner.astype(np.min_scalar_type(K))[:, None], self.block, axis=1)
         labels[open_] = inside = _contest(self.E[:, open_], V, can[:, open_])
-        settled = np.where(unsure, K, winner)
-        sums = [np.bincount(settled, total, K + 1)[:K] for total in self.sums]
-        sums = [s + np.bincount(inside.ravel(), c[open_].ravel(), K) for s, c in zip(sums, self.columns, strict=True)]
-        return labels, np.stack(sums, axis=1)
+        add = lambda z, column: np.bincount(z.ravel(), column.ravel(), K + 1)[:K]
+        settled, columns = np.where(unsure, K, winner), zip(self.sums, self.columns, strict=True)
+        return labels, np.stack([add(settled, whole) + add(inside, each[open_]) for whole, each in columns], axis=1)
 
     def unsort(
         self,
@@ -855,20 +896,6 @@ class PrunedStep:
         out = np.empty(self.n, labels.dtype)
         out[self.order[: self.n]] = labels.reshape(-1)[: self.n]
         return out
-
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c1c0ec8c
-def _contest(E: np.ndarray, V: np.ndarray, can: np.ndarray) -> np.ndarray:
-    "Nearest centre of the points of undecided blocks, each among its candidates only; (e, M, P) -> (M, P)"
-    best, labels = np.full(E.shape[1:], -np.inf), np.zeros(E.shape[1:], np.intp)
-    for j, v in enumerate(V):
-        rows = np.flatnonzero(can[j])
-        score = E[0, rows] * v[0] - v @ v / 2
-        for a in range(1, len(v)):
-            score += E[a, rows] * v[a]
-        held, named = best[rows], labels[rows]
-        named[score > held] = j
-        best[rows], labels[rows] = np.maximum(held, score), named
-    return labels
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #ac280db1
 def _lloyd_large(X, weight, starts, *, metric: str, mean: str, max_iter: int, tol: float, device: str | None):
@@ -900,7 +927,7 @@ def _crowd(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.nd
     X = places[rng.integers(len(places), size=n)] + rng.normal(0, 2, (n, 2))
     return X, rng.uniform(0.5, 1, n), X[:k].copy()
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #b232893c
 def fit_arms(
     n: int,           # points
     k: int,           # clusters
@@ -916,7 +943,7 @@ def fit_arms(
                 return make(n_clusters=k, init=start, n_init=1, max_iter=count, tol=0.0).fit(X, sample_weight=weight)
         return call
 
-    makers = {"scikit-learn": KMeans, "pruned": WeightedKMeans}
+    makers = {"scikit-learn": KMeans, "WeightedKMeans": WeightedKMeans}
     arms = {f"{name}, {count} steps": fit(make, count) for count in (steps, 1) for name, make in makers.items()}
     return arms | {f"plain, {steps} steps": lambda: lloyd(X, weight, start[None], metric="euclidean", max_iter=steps)}
 
@@ -948,7 +975,7 @@ def _fit_rows(n: int, k: int, steps: int, repeats: int) -> list[dict]:
 
     timings = bench.time_pairs(fit_arms(n, k, steps), repeats=repeats, warmup=1)
     step = {name: (timings[f"{name}, {steps} steps"].median - timings[f"{name}, 1 steps"].median) / (steps - 1)
-            for name in ("scikit-learn", "pruned")}
+            for name in ("scikit-learn", "WeightedKMeans")}
     if min(step.values()) <= 0:
         raise RuntimeError("a step was too short to be timed; give more points or steps")
     moved = lloyd_step_bytes(n, 2, 0, 8)
@@ -956,7 +983,7 @@ def _fit_rows(n: int, k: int, steps: int, repeats: int) -> list[dict]:
     case = f"one further step, N = {n:,}, k = {k}"
     rows = bench.timing_rows("soundscape_kmeans", f"fit of {steps} steps, N = {n:,}, k = {k}",
                              {name: t for name, t in timings.items() if f"{steps} steps" in name}, n=n, k=k)
-    relative = {"scikit-learn": 1.0, "pruned": step["pruned"] / step["scikit-learn"], "floor": floor / step["scikit-learn"]}
+    relative = {"scikit-learn": 1.0, "WeightedKMeans": step["WeightedKMeans"] / step["scikit-learn"], "floor": floor / step["scikit-learn"]}
     return rows + [dict(chapter="soundscape_kmeans", case=case, arm=arm, ratio=ratio, n=n, k=k, bytes=moved if arm == "floor" else None)
                    for arm, ratio in relative.items()]
 
@@ -974,10 +1001,10 @@ def _kernel_rows(n: int, k: int, repeats: int, device: str) -> list[dict]:
     rows = bench.timing_rows("soundscape_kmeans", case, timings, device=device, n=n, k=k)
     return [*rows, dict(chapter="soundscape_kmeans", case=case, arm="floor", ratio=floor / timings["PyTorch"].median, bytes=moved)]
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #153a2c25
 def benchmark(
     settings: Settings,                 # device and where rows are stored
-    *, points: int = 1_000_000,         # of the large problem, more than 20 000
+    *, points: int = 1_000_000,         # of the large problem
     clusters: Sequence[int] = (16, 64), # of the large problem
     steps: int = 20,                    # Lloyd steps of a fit, at least 2
     runs: int = 100,                    # restarts of a batch
@@ -991,7 +1018,7 @@ def benchmark(
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d9fe147e
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKS = ("o", "s", "^", "D", "v", "<", ">")
 _INKS = tuple(PALETTE[name] for name in ("blue", "red", "green", "gold", "purple", "sky"))
 
 
@@ -1004,7 +1031,7 @@ def _cluster_looks(centers: np.ndarray) -> list[dict]:
         looks.append({"color": min(_INKS, key=weight.get), "marker": _MARKS[j % len(_MARKS)]})
     return looks
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3926e65d
 def _scale_bar(ax, kilometres_a_degree: float) -> None:
     "A bar of a round length in the lower left corner of a map"
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
@@ -1014,7 +1041,7 @@ def _scale_bar(ax, kilometres_a_degree: float) -> None:
     ax.plot([x, x + length / kilometres_a_degree], [y, y], color=PALETTE["ink"], lw=2.5, ls="-", marker="", solid_capstyle="butt")
     ax.annotate(f"{length:g} km", (x, y), xytext=(0, 4), textcoords="offset points", fontsize=9)
 
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3926e65d
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #1328956b
 def plot_clusters(
     points: Sequence,  # (N, 2): latitude and longitude in degrees
     labels: Sequence,  # (N,): cluster of each point, 0 … K-1
@@ -1031,12 +1058,12 @@ def plot_clusters(
     ax = ax or plt.subplots(figsize=(7.2, 4.6))[1]
     groups = range(labels.max() + 1)
     looks = _cluster_looks(np.array([points[labels == j].mean(axis=0) if (labels == j).any() else [0, 0] for j in groups]))
-    size = 22 * (np.ones(len(points)) if weight is None else np.asarray(weight) / np.max(weight)) ** 2
+    size = 12 + 26 * (np.ones(len(points)) if weight is None else np.asarray(weight) / np.max(weight))
     for line in outline:
         ax.fill(line[:, 1], line[:, 0], facecolor="#EFEFEF", edgecolor="#9A9A9A", lw=0.6, zorder=0)
     for j in groups:
         mine = labels == j
-        ax.scatter(points[mine, 1], points[mine, 0], s=size[mine], alpha=0.75, lw=0.3, edgecolor="white", **looks[j])
+        ax.scatter(points[mine, 1], points[mine, 0], s=size[mine], alpha=0.8, lw=0.4, edgecolor="white", **looks[j])
     if sites is not None:
         _number_sites(ax, points[np.asarray(sites)], np.bincount(labels, minlength=len(sites)))
     ax.set(xlabel="longitude (°E)", ylabel="latitude (°N)", aspect=1 / math.cos(math.radians(points[:, 0].mean())))
@@ -1045,7 +1072,7 @@ def plot_clusters(
     _scale_bar(ax, math.radians(EARTH_RADIUS) * math.cos(math.radians(points[:, 0].mean())))
     return ax
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #f03550e0
 def _number_sites(ax, places: np.ndarray, sizes: np.ndarray) -> None:
     "A cross at each site, and its rank by cluster size beside it"
     import matplotlib.patheffects as effects
