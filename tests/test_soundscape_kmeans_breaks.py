@@ -32,7 +32,7 @@ BREAKS = {
     17: ("gap / xp.where(diameter == 0, 1.0, diameter)", "gap / (gap + diameter)"),
     18: ("nearer = distances[j] < reach", "nearer = distances[j] > reach"),
     19: ("share[i] = rest * m / (i + 1)", "share[i] = rest * m / M"),
-    20: ("].argmin()]\n    return best", "].argmax()]\n    return best"),
+    20: ("np.subtract(np.dot(E, v, out=score), half, out=score)", "np.add(np.dot(E, v, out=score), half, out=score)"),
     21: ("n * (itemsize * (width + payload + 1) + 4)", "n * itemsize * (width + payload + 1)"),
     22: ("reach += half[a] * np.abs(v[a] - best[a])", "reach -= half[a] * np.abs(v[a] - best[a])"),
 }
