@@ -11,6 +11,7 @@ __all__ = ['QUADRANTS', 'SHORT', 'REGIONS', 'EARTH_RADIUS', 'METRICS', 'MEANS', 
            'fit_arms', 'benchmark', 'plot_clusters']
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e05602
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -1047,7 +1048,7 @@ def plot_clusters(
     points: Sequence,  # (N, 2): latitude and longitude in degrees
     labels: Sequence,  # (N,): cluster of each point, 0 … K-1
     sites: Sequence | None = None,  # (K,): indices of the characteristic points, numbered by cluster size
-    *, weight: Sequence | None = None,  # (N,): weights; heavier points are drawn larger
+    *, weight: Sequence | None = None,  # (N,): weights; heavier points are drawn larger, in four sizes
     outline: Iterable[np.ndarray] = (), # lines of a backdrop, each (V, 2): latitude and longitude
     extent: tuple[float, float, float, float] | None = None, # west, east, south, north; default: the points and a margin
     ax=None,           # matplotlib axes; None: a new figure
@@ -1059,12 +1060,12 @@ def plot_clusters(
     ax = ax or plt.subplots(figsize=(7.2, 4.6))[1]
     groups = range(labels.max() + 1)
     looks = _cluster_looks(np.array([points[labels == j].mean(axis=0) if (labels == j).any() else [0, 0] for j in groups]))
-    size = 12 + 26 * (np.ones(len(points)) if weight is None else np.asarray(weight) / np.max(weight))
+    level = np.full(len(points), 2) if weight is None else np.ceil(4 * np.asarray(weight) / np.max(weight)).astype(int)
     for line in outline:
         ax.fill(line[:, 1], line[:, 0], facecolor="#EFEFEF", edgecolor="#9A9A9A", lw=0.6, zorder=0)
-    for j in groups:
-        mine = labels == j
-        ax.scatter(points[mine, 1], points[mine, 0], s=size[mine], alpha=0.8, lw=0.4, edgecolor="white", **looks[j])
+    for j, step in itertools.product(groups, np.unique(level)):
+        mine = (labels == j) & (level == step)
+        ax.plot(points[mine, 1], points[mine, 0], ls="", ms=3.2 + 0.8 * step, mew=0.4, mec="white", alpha=0.8, **looks[j])
     if sites is not None:
         _number_sites(ax, points[np.asarray(sites)], np.bincount(labels, minlength=len(sites)))
     ax.set(xlabel="longitude (°E)", ylabel="latitude (°N)", aspect=1 / math.cos(math.radians(points[:, 0].mean())))
