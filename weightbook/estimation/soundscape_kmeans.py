@@ -1065,7 +1065,7 @@ def plot_clusters(
         ax.fill(line[:, 1], line[:, 0], facecolor="#EFEFEF", edgecolor="#9A9A9A", lw=0.6, zorder=0)
     for j, step in itertools.product(groups, np.unique(level)):
         mine = (labels == j) & (level == step)
-        ax.plot(points[mine, 1], points[mine, 0], ls="", ms=3.2 + 0.8 * step, mew=0.4, mec="white", alpha=0.8, **looks[j])
+        ax.plot(points[mine, 1], points[mine, 0], ls="", ms=3.0 + 0.8 * step, mew=0, alpha=0.75, **looks[j])
     if sites is not None:
         _number_sites(ax, points[np.asarray(sites)], np.bincount(labels, minlength=len(sites)))
     ax.set(xlabel="longitude (°E)", ylabel="latitude (°N)", aspect=1 / math.cos(math.radians(points[:, 0].mean())))
@@ -1077,10 +1077,8 @@ def plot_clusters(
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #f03550e0
 def _number_sites(ax, places: np.ndarray, sizes: np.ndarray) -> None:
     "A cross at each site, and its rank by cluster size beside it"
-    import matplotlib.patheffects as effects
-
-    halo = [effects.withStroke(linewidth=2.5, foreground="white")]
-    ax.plot(places[:, 1], places[:, 0], ls="", marker="x", ms=7, mew=2, color=PALETTE["ink"], path_effects=halo, zorder=4)
+    ax.plot(places[:, 1], places[:, 0], ls="", marker="x", ms=9, mew=4, color="white", zorder=4)
+    ax.plot(places[:, 1], places[:, 0], ls="", marker="x", ms=7, mew=2, color=PALETTE["ink"], zorder=4)
+    plate = dict(boxstyle="round,pad=0.08", facecolor="white", edgecolor="none", alpha=0.7)
     for rank, j in enumerate(np.argsort(-sizes, kind="stable"), 1):
-        ax.annotate(str(rank), places[j, ::-1], xytext=(5, 4), textcoords="offset points", fontsize=10, fontweight="bold",
-                    path_effects=halo, zorder=5)
+        ax.annotate(str(rank), places[j, ::-1], xytext=(6, 4), textcoords="offset points", fontsize=10, fontweight="bold", bbox=plate, zorder=5)
