@@ -1069,6 +1069,7 @@ def plot_clusters(
     if sites is not None:
         _number_sites(ax, points[np.asarray(sites)], np.bincount(labels, minlength=len(sites)))
     ax.set(xlabel="longitude (°E)", ylabel="latitude (°N)", aspect=1 / math.cos(math.radians(points[:, 0].mean())))
+    ax.margins(0.1)
     ax.axis(extent or ax.axis())
     ax.grid(False)
     _scale_bar(ax, math.radians(EARTH_RADIUS) * math.cos(math.radians(points[:, 0].mean())))
