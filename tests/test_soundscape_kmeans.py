@@ -175,7 +175,7 @@ def test_too_few_passes_are_reported():
 
 def test_more_restarts_never_raise_the_objective_and_begin_with_the_first():
     points, weight = town(200, 8)
-    fit = lambda n: s5.WeightedKMeans(7, metric="haversine", n_init=n, random_state=4).fit(points, sample_weight=weight)
+    fit = lambda n: s5.WeightedKMeans(7, metric="haversine", n_init=n, random_state=4).fit(points, sample_weight=weight)  # noqa: E731
     inertia = [fit(n).inertia_ for n in (1, 3, 20)]
     assert inertia[0] >= inertia[1] >= inertia[2]
     assert fit(20).inertia_ < inertia[0]
@@ -248,7 +248,8 @@ def test_selection_is_the_same_on_every_path():
     single = s5.WeightedKMeans(one.k, metric="haversine", random_state=one.seed).fit(points, sample_weight=weight)
     assert_close(single.labels_, one.labels.astype(np.int32))
     assert_close(one.model.labels_, single.labels_)
-    assert_close([row.inertia, row.dunn], [single.inertia_, s5.dunn_index(points, single.labels_, metric="haversine")], rtol=1e-10)
+    dunn = s5.dunn_index(points, single.labels_, metric="haversine")
+    assert_close([row.inertia, row.dunn], [single.inertia_, dunn], rtol=1e-10)
     assert one.sites.tolist() == single.nearest_index_.tolist()
 
 
@@ -278,7 +279,7 @@ def test_pruned_steps_equal_plain_ones(n, k, width, seed, grid):
 @pytest.mark.parametrize("device", [None, "cpu"])
 def test_large_fits_equal_small_ones(options, device, monkeypatch):
     points, weight = town(3000, 6)
-    fit = lambda: s5.WeightedKMeans(9, init=points[:9], max_iter=300, device=device, **options).fit(points, sample_weight=weight)
+    fit = lambda: s5.WeightedKMeans(9, init=points[:9], max_iter=300, device=device, **options).fit(points, sample_weight=weight)  # noqa: E731
     small = fit()
     monkeypatch.setattr(s5, "_LARGE", 0)
     large = fit()
@@ -293,7 +294,7 @@ def test_large_fits_equal_small_ones(options, device, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_kernel_parity(n, k, width, payload, dtype):
     gen = torch.Generator().manual_seed(n + k)
-    make = lambda *shape: torch.randn(*shape, generator=gen, dtype=torch.float64).to(dtype)
+    make = lambda *shape: torch.randn(*shape, generator=gen, dtype=torch.float64).to(dtype)  # noqa: E731
     E, V = make(n, width) + 3, make(k, width) + 3
     if dtype == torch.float32 and n:  # points that are nearly between two centres are decided by rounding
         near = torch.cdist(E.double(), V.double()).topk(min(2, k), largest=False).values
@@ -309,7 +310,7 @@ def test_the_kernel_serves_whole_fits(monkeypatch):
     from weightbook.blocks.kernels import force_kernel
 
     points, weight = town(500, 6)
-    fit = lambda: s5.WeightedKMeans(5, metric="haversine", init=points[:5], device="cpu").fit(points, sample_weight=weight)
+    fit = lambda: s5.WeightedKMeans(5, metric="haversine", init=points[:5], device="cpu").fit(points, sample_weight=weight)  # noqa: E731
     plain = fit()
     monkeypatch.setattr(s5, "_LARGE", 0)
     with force_kernel():

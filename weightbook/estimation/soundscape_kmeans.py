@@ -795,7 +795,8 @@ def lloyd_step(
     "One weighted Lloyd step; a fused kernel on a GPU, `lloyd_step_reference` elsewhere"
     (N, e), (K, _), D = E.shape, V.shape, payload.shape[1]
     if V.shape[1] != e or payload.shape[0] != N or weight.shape != (N,):
-        raise ValueError(f"`payload`, `weight` and `V` must fit E of shape {(N, e)}, got {tuple(payload.shape)}, {tuple(weight.shape)}, {tuple(V.shape)}")
+        got = ", ".join(str(tuple(a.shape)) for a in (payload, weight, V))
+        raise ValueError(f"`payload`, `weight` and `V` must fit E of shape {(N, e)}, got {got}")
     if not use_triton(E, payload, weight, V) or max(e, D) > 3 or K > 256 or N == 0:
         return lloyd_step_reference(E, payload, weight, V)
     anchor, padded = E.mean(0), triton.next_power_of_2(max(K, 2))
@@ -808,7 +809,8 @@ def lloyd_step(
     programs = triton.cdiv(blocks, each)
     labels = torch.empty(N, dtype=torch.int32, device=E.device)
     parts = torch.empty(programs, 1 + D, padded, dtype=E.dtype, device=E.device)
-    _lloyd_kernel[(programs,)](E, payload.contiguous(), weight.contiguous(), table, labels, parts, N, each, E=e, D=D, KP=padded, BLOCK=block)
+    fixed = E, payload.contiguous(), weight.contiguous(), table
+    _lloyd_kernel[(programs,)](*fixed, labels, parts, N, each, E=e, D=D, KP=padded, BLOCK=block)
     return labels, parts.sum(0)[:, :K].T.contiguous()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d177ba8e
@@ -911,8 +913,8 @@ def _lloyd_large(X, weight, starts, *, metric: str, mean: str, max_iter: int, to
         unsort, same = lambda labels: labels.cpu().numpy(), torch.equal
     for centers in starts:
         labels, sums = step(_embed(centers, metric))
-        for n_iter in range(1, max_iter + 1):
-            old, before = centers, labels
+        for step_number in range(1, max_iter + 1):
+            old, before, n_iter = centers, labels, step_number
             kept = unit_vectors(old) if mean == "spherical" else old
             means = np.where(sums[:, :1] > 0, sums[:, 1:] / np.where(sums[:, :1] > 0, sums[:, :1], 1), kept)
             centers = _latlng(means) if mean == "spherical" else means
@@ -966,7 +968,8 @@ def _restart_rows(k: int, runs: int, repeats: int) -> list[dict]:
             "batch": lambda: task(np.full(runs, k), np.arange(runs))}
     timings = bench.time_pairs(arms, repeats=repeats, warmup=1)
     t = timings["batch"]
-    timings[f"batch of {runs}, a run"] = type(t)(*(v / runs for v in (t.median, t.low, t.high, t.ratio, t.ratio_low, t.ratio_high)), t.repeats)
+    shares = [v / runs for v in (t.median, t.low, t.high, t.ratio, t.ratio_low, t.ratio_high)]
+    timings[f"batch of {runs}, a run"] = type(t)(*shares, t.repeats)
     del timings["batch"]
     return bench.timing_rows("soundscape_kmeans", f"a run and its Dunn index, N = {len(X)}, k = {k}", timings)
 
@@ -985,9 +988,9 @@ def _fit_rows(n: int, k: int, steps: int, repeats: int) -> list[dict]:
                              {name: t for name, t in timings.items() if f"{steps} steps" in name}, n=n, k=k)
     if min(step.values()) <= 0:  # too short to be told from noise
         return rows
-    relative = {"scikit-learn": 1.0, "WeightedKMeans": step["WeightedKMeans"] / step["scikit-learn"], "floor": floor / step["scikit-learn"]}
-    return rows + [dict(chapter="soundscape_kmeans", case=case, arm=arm, ratio=ratio, n=n, k=k, bytes=moved if arm == "floor" else None)
-                   for arm, ratio in relative.items()]
+    seconds = step | {"floor": floor}
+    return rows + [dict(chapter="soundscape_kmeans", case=case, arm=arm, ratio=t / step["scikit-learn"], n=n, k=k,
+                        bytes=moved if arm == "floor" else None) for arm, t in seconds.items()]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #6a9f83d2
 def _kernel_rows(n: int, k: int, repeats: int, device: str) -> list[dict]:
@@ -999,9 +1002,10 @@ def _kernel_rows(n: int, k: int, repeats: int, device: str) -> list[dict]:
     arms = {"PyTorch": lambda: lloyd_step_reference(X, X, weight, start), "torch.compile": lambda: compiled(X, X, weight, start),
             "kernel": lambda: lloyd_step(X, X, weight, start)}
     timings, moved = bench.time_pairs(arms, repeats=repeats, device=device), lloyd_step_bytes(n, 2, 0, 4)
-    case, floor = f"one step, N = {n:,}, k = {k}, float32", bench.floor_seconds(bytes=moved, bandwidth=bench.measure_bandwidth(device))
+    case = f"one step, N = {n:,}, k = {k}, float32"
+    floor = bench.floor_seconds(bytes=moved, bandwidth=bench.measure_bandwidth(device)) / timings["PyTorch"].median
     rows = bench.timing_rows("soundscape_kmeans", case, timings, device=device, n=n, k=k)
-    return [*rows, dict(chapter="soundscape_kmeans", case=case, arm="floor", ratio=floor / timings["PyTorch"].median, bytes=moved)]
+    return [*rows, dict(chapter="soundscape_kmeans", case=case, arm="floor", ratio=floor, bytes=moved)]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #153a2c25
 def benchmark(
@@ -1082,4 +1086,5 @@ def _number_sites(ax, places: np.ndarray, sizes: np.ndarray) -> None:
     ax.plot(places[:, 1], places[:, 0], ls="", marker="x", ms=7, mew=2, color=PALETTE["ink"], zorder=4)
     plate = dict(boxstyle="round,pad=0.08", facecolor="white", edgecolor="none", alpha=0.7)
     for rank, j in enumerate(np.argsort(-sizes, kind="stable"), 1):
-        ax.annotate(str(rank), places[j, ::-1], xytext=(6, 4), textcoords="offset points", fontsize=10, fontweight="bold", bbox=plate, zorder=5)
+        ax.annotate(str(rank), places[j, ::-1], xytext=(6, 4), textcoords="offset points", fontsize=10, fontweight="bold",
+                    bbox=plate, zorder=5)
