@@ -370,3 +370,38 @@ def test_real_cifar_zip():
     images = data.load_images("cifar10", "test", settings=REAL, limit=500)
     assert images.x.shape == (500, 3, 32, 32) and images.y.bincount().min() > 20
     assert 0.4 < images.x.mean() < 0.55
+
+
+# a file of one chapter
+
+
+def one_file(body=BODY, urls=("http://127.0.0.1:9/none",)):
+    return dict(size=len(body), sha256=hashlib.sha256(body).hexdigest(), urls=tuple(urls))
+
+
+def test_a_chapters_file_comes_from_folder_cache_or_network(settings, server):
+    server.pages["/a"] = len(BODY), BODY
+    file = one_file(urls=[server.url + "/a"])
+    with pytest.raises(FileNotFoundError, match="offline is set"):
+        data.fetch_file("own/plays.txt", **file, settings=settings)
+    path, origin = data.fetch_file("own/plays.txt", **file, settings=replace(settings, offline=False))
+    assert path.read_bytes() == BODY and origin.startswith("download from 127.0.0.1:")
+    assert data.fetch_file("own/plays.txt", **file, settings=settings)[0] == path and server.hits == ["/a"]
+    own = put(settings.data, "own/plays.txt", BODY)
+    assert data.fetch_file("own/plays.txt", **file, settings=settings) == (own, "data folder")
+
+
+def test_a_chapters_file_is_recognised_by_its_hash(settings, server):
+    server.pages["/a"] = len(BODY), BODY.upper()
+    with pytest.raises(ValueError, match="served other bytes"):
+        online = replace(settings, offline=False)
+        data.fetch_file("own/plays.txt", **one_file(urls=[server.url + "/a"]), settings=online)
+    put(settings.data, "own/plays.txt", BODY.upper())
+    with pytest.raises(ValueError, match="damaged"):
+        data.fetch_file("own/plays.txt", **one_file(), settings=settings)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"sha256": "abc"}, {"urls": ()}])
+def test_a_file_that_cannot_be_recognised_is_refused(settings, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        data.fetch_file("own/plays.txt", **(one_file() | wrong), settings=settings)

@@ -30,6 +30,7 @@ EXPECTED = {
     "book/settings": 29,
     "book/site": 66,
     "citation": 1,
+    "estimation/02_soundscape_kmeans": 165,
     "index": 3,
     "ledger": 2,
     "lowbit/04_wina": 90,

@@ -1,0 +1,491 @@
+"""Weighted k-means against independent oracles: scikit-learn, SciPy, brute force, the procedure written out, closed forms."""
+
+import json
+import math
+import subprocess
+import sys
+import warnings
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.csgraph import minimum_spanning_tree
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import haversine_distances
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from weightbook.blocks.kernels import HAS_TRITON, assert_parity
+from weightbook.book.checks import assert_close
+from weightbook.book.ledger import find_notebook
+from weightbook.book.settings import load_settings
+from weightbook.estimation import soundscape_kmeans as s5
+
+matplotlib.use("Agg")
+CITY = np.array([1.35, 103.82])
+
+
+def town(n: int, seed: int = 0, places: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    "Points in degrees around a few places, some of them repeated, and their weights"
+    rng = np.random.default_rng(seed)
+    spots = CITY + rng.normal(0, 0.06, (places, 2))
+    points = spots[rng.integers(places, size=n)] + rng.normal(0, 0.01, (n, 2))
+    points[n // 2 :: 7] = points[0]
+    return points, rng.uniform(0.5, 1, n)
+
+
+# ---- distances and weights -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**20), n=st.integers(1, 12), m=st.integers(1, 12))
+def test_haversine_agrees_with_scikit_learn(seed, n, m):
+    rng = np.random.default_rng(seed)
+    a, b = (np.stack([rng.uniform(-90, 90, k), rng.uniform(-180, 180, k)], axis=1) for k in (n, m))
+    expected = haversine_distances(np.deg2rad(a), np.deg2rad(b))
+    assert_close(s5.haversine(a, b), 6371.0 * expected, rtol=1e-9, atol=1e-9)
+    assert_close(s5.haversine(np.deg2rad(a), np.deg2rad(b), degrees=False, radius=1.0), expected, rtol=1e-9, atol=1e-12)
+    chord = np.linalg.norm(s5.unit_vectors(a)[:, None] - s5.unit_vectors(b)[None], axis=-1)
+    assert_close(2 * np.arcsin(np.minimum(1, chord / 2)), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_known_distances():
+    assert_close(s5.haversine([[1.3, 103.8]], [[1.4, 103.9]]), [[15.723154]], rtol=1e-7)
+    assert_close(s5.haversine([[0, 0], [90, 0]], [[0, 180], [-90, 0]]).diagonal(), [math.pi * 6371] * 2, rtol=1e-12)
+    assert_close(s5.haversine([[0, 0]], [[0, 90]]), [[math.pi * 6371 / 2]], rtol=1e-12)
+
+
+def test_projection_is_exact_along_the_axes():
+    flat = s5.project_km([[1.0, 100.0], [2.0, 100.0], [1.0, 101.0]], latitude=60.0)
+    assert_close(flat[1] - flat[0], [math.radians(6371), 0.0], rtol=1e-9, atol=1e-9)
+    assert_close(flat[2] - flat[0], [0.0, math.radians(6371) / 2], rtol=1e-9, atol=1e-9)
+
+
+def test_reliability_weight_has_its_closed_form():
+    code, minutes = np.meshgrid([1, 2, 3, 4], [0.0, 7.5, 60.0, 480.0])
+    assert_close(s5.reliability_weight(code, minutes), 1 / (1 + np.exp(-code * minutes / 60)), rtol=1e-12)
+
+
+def test_iso_coordinates_equal_the_standards_formula():
+    r = np.random.default_rng(0).integers(0, 101, (40, 8)).astype(float)
+    P, E = s5.iso_coordinates(r, value_range=(0, 100))
+    p, v, e, ch, a, m, u, ca = r.T
+    half, scale = math.sqrt(0.5), 25 * (4 + 32**0.5)
+    assert_close(P, ((p - a) + half * (ca - ch) + half * (v - m)) / scale, rtol=1e-12)
+    assert_close(E, ((e - u) + half * (ch - ca) + half * (v - m)) / scale, rtol=1e-12)
+    assert (np.abs([P, E]) <= 1).all()
+
+
+# ---- Lloyd -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_same_start_gives_scikit_learns_clusters(seed):
+    points, weight = town(300, seed)
+    flat = s5.project_km(points, latitude=1.35)
+    start = points[np.random.default_rng(seed).choice(300, 7, replace=False)]
+    ours = s5.WeightedKMeans(7, metric="haversine", init=start).fit(points, sample_weight=weight)
+    theirs = KMeans(7, init=s5.project_km(start, latitude=1.35), n_init=1, tol=0).fit(flat, sample_weight=weight)
+    assert_close(ours.labels_, theirs.labels_)
+    assert_close(s5.project_km(ours.cluster_centers_, latitude=1.35), theirs.cluster_centers_, rtol=1e-10)
+    assert_close(ours.inertia_, theirs.inertia_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("d, k", [(1, 3), (2, 5), (5, 4)])
+def test_euclidean_fits_agree_with_scikit_learn(d, k):
+    rng = np.random.default_rng(d)
+    X, weight = rng.normal(size=(200, d)) + 1e4, rng.uniform(0, 2, 200)
+    ours = s5.WeightedKMeans(k, init=X[:k]).fit(X, sample_weight=weight)
+    theirs = KMeans(k, init=X[:k], n_init=1, tol=0).fit(X, sample_weight=weight)
+    assert_close(ours.labels_, theirs.labels_)
+    assert_close(ours.cluster_centers_, theirs.cluster_centers_, rtol=1e-12)
+    assert_close(ours.inertia_, theirs.inertia_, rtol=1e-9)
+    assert_close(ours.predict(X[::3]), theirs.predict(X[::3]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**20), k=st.integers(2, 9))
+def test_a_seed_replays_the_procedure_written_out(seed, k):
+    points, weight = town(60, seed % 1000)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # the written-out procedure has no guard against an empty cluster
+            centers, labels, dunn = s5.run_reference(points, weight, k, seed)
+    except (ZeroDivisionError, RuntimeWarning):
+        return
+    model = s5.WeightedKMeans(k, metric="haversine", random_state=seed).fit(points, sample_weight=weight)
+    assert_close(model.labels_, labels.astype(np.int32))
+    assert_close(model.cluster_centers_, centers, rtol=1e-12)
+    assert_close(s5.dunn_index(points, model.labels_, metric="haversine"), dunn, rtol=1e-9)
+
+
+@pytest.mark.parametrize("mean", ["planar", "spherical"])
+def test_a_fixed_point_is_its_own_mean_and_assignment(mean):
+    points, weight = town(250, 3)
+    model = s5.WeightedKMeans(8, metric="haversine", mean=mean, random_state=1).fit(points, sample_weight=weight)
+    assert_close(model.labels_, s5.haversine(points, model.cluster_centers_).argmin(axis=1).astype(np.int32))
+    for j, center in enumerate(model.cluster_centers_):
+        mine = model.labels_ == j
+        expected = np.average(points[mine], axis=0, weights=weight[mine])
+        if mean == "spherical":
+            v = (weight[mine, None] * s5.unit_vectors(points[mine])).sum(axis=0)
+            expected = np.degrees([math.asin(v[2] / np.linalg.norm(v)), math.atan2(v[1], v[0])])
+        assert_close(center, expected, rtol=1e-12)
+
+
+def test_weights_count_as_repetitions():
+    points, _ = town(80, 5)
+    times = np.random.default_rng(5).integers(0, 4, 80)
+    weighted = s5.WeightedKMeans(5, metric="haversine", init=points[:5]).fit(points, sample_weight=times)
+    repeated = s5.WeightedKMeans(5, metric="haversine", init=points[:5]).fit(np.repeat(points, times, axis=0))
+    assert_close(weighted.cluster_centers_, repeated.cluster_centers_, rtol=1e-12)
+    assert_close(weighted.labels_[times > 0], repeated.predict(points[times > 0]))
+
+
+def test_the_spherical_mean_crosses_the_date_line():
+    points = np.array([[10.0, 179.0], [10.0, -179.0], [-40.0, 0.0], [-40.0, 2.0]])
+    with pytest.warns(UserWarning, match="spherical"):
+        s5.WeightedKMeans(2, metric="haversine", init=points[[0, 2]]).fit(points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = s5.WeightedKMeans(2, metric="haversine", mean="spherical", init=points[[0, 2]]).fit(points)
+    assert model.labels_.tolist() == [0, 0, 1, 1] and abs(abs(model.cluster_centers_[0, 1]) - 180) < 1e-9
+
+
+@pytest.mark.parametrize("init", ["array", "random"])
+def test_an_empty_cluster_keeps_its_centre_and_is_reported(init):
+    points = np.repeat([[1.3, 103.8], [1.4, 103.9]], 5, axis=0)
+    start = np.array([[1.3, 103.8], [1.3, 103.8], [1.4, 103.9]]) if init == "array" else "random"
+    model = s5.WeightedKMeans(3, metric="haversine", init=start, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="2 of 3 clusters hold points"):
+        model.fit(points)
+    assert np.isfinite(model.cluster_centers_).all() and abs(model.inertia_) < 1e-12
+
+
+def test_too_few_passes_are_reported():
+    points, weight = town(300, 2)
+    with pytest.warns(ConvergenceWarning, match="not converged after 1 passes"):
+        s5.WeightedKMeans(9, metric="haversine", random_state=0, max_iter=1).fit(points, sample_weight=weight)
+
+
+def test_more_restarts_never_raise_the_objective_and_begin_with_the_first():
+    points, weight = town(200, 8)
+    fit = lambda n: s5.WeightedKMeans(7, metric="haversine", n_init=n, random_state=4).fit(points, sample_weight=weight)  # noqa: E731
+    inertia = [fit(n).inertia_ for n in (1, 3, 20)]
+    assert inertia[0] >= inertia[1] >= inertia[2]
+    assert fit(20).inertia_ < inertia[0]
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_weighted_seeding_never_starts_at_weightless_points(init):
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(40, 2)), np.zeros(40)
+    weight[:4] = 1
+    model = s5.WeightedKMeans(4, init=init, weighted_init=True, random_state=0)
+    starts = s5._starts(model, X, weight)
+    assert sorted(map(tuple, starts[0])) == sorted(map(tuple, X[:4]))
+
+
+def test_check_estimator():
+    # like scikit-learn's own KMeans, which is exempt for the same reason: a draw by row cannot know that rows are repeated
+    exempt = {"check_sample_weight_equivalence_on_dense_data": "seeding draws rows"}
+    ran = 0
+    for estimator, check in estimator_checks_generator(s5.WeightedKMeans(), expected_failed_checks=exempt, mark="skip"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                check(estimator)
+            ran += 1
+        except pytest.skip.Exception:
+            pass
+        except Exception as error:
+            if type(error).__name__ != "SkipTest":
+                raise
+    assert ran > 40
+
+
+def test_clone_and_parameters():
+    model = s5.WeightedKMeans(5, metric="haversine", n_init=2)
+    assert clone(model).get_params() == model.get_params()
+
+
+# ---- batches, torch, large problems ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"mean": "spherical"}, {"metric": "euclidean"}, {"weighted_init": True}], ids=str)
+def test_numpy_and_torch_give_identical_partitions(options):
+    points, weight = town(150, 1)
+    metric = options.get("metric", "haversine")
+    squared = s5._squared_distance(points[:, None], points[None], metric)
+    counts, seeds = [2, 5, 9, 5], [7, 8, 9, 10]
+    ours = s5.run_restarts(points, weight, squared, counts, seeds, **options)
+    theirs = s5.run_restarts(*map(torch.tensor, (points, weight, squared)), counts, seeds, **options)
+    assert_close(theirs.labels.numpy(), ours.labels)
+    assert theirs.n_iter.tolist() == ours.n_iter.tolist() and theirs.converged.all() and ours.converged.all()
+    for b, k in enumerate(counts):
+        assert_close(theirs.centers[b, :k].numpy(), ours.centers[b, :k], rtol=1e-11)
+        alone = s5.run_restarts(points, weight, squared, [k], [seeds[b]], **options)
+        assert_close(alone.labels[0], ours.labels[b])
+
+
+def test_selection_is_the_same_on_every_path():
+    points, weight = town(120, 4)
+    how = dict(ks=range(2, 7), n_runs=12, seed0=3)
+    one = s5.select_by_dunn(points, weight, **how)
+    others = [s5.select_by_dunn(points, weight, **how, n_jobs=2), s5.select_by_dunn(points, weight, **how, device="cpu"),
+              s5.select_by_dunn(points, weight, **how, distances=s5.haversine(points, points))]
+    for other in others:
+        assert (one.partitions == other.partitions).all() and (one.k, one.seed, one.dunn) == (other.k, other.seed, other.dunn)
+        assert_close(other.table.inertia.to_numpy(), one.table.inertia.to_numpy(), rtol=1e-10)
+    assert len(one.table) == 60 and one.table.seed.tolist() == list(range(3, 63))
+    assert one.curve.max() == one.dunn == one.table.dunn[one.table.dunn.idxmax()]
+    row = one.table.query("seed == @one.seed").iloc[0]
+    single = s5.WeightedKMeans(one.k, metric="haversine", random_state=one.seed).fit(points, sample_weight=weight)
+    assert_close(single.labels_, one.labels.astype(np.int32))
+    assert_close(one.model.labels_, single.labels_)
+    dunn = s5.dunn_index(points, single.labels_, metric="haversine")
+    assert_close([row.inertia, row.dunn], [single.inertia_, dunn], rtol=1e-10)
+    assert one.sites.tolist() == single.nearest_index_.tolist()
+
+
+def test_progress_is_shown_only_when_asked(capsys):
+    points, weight = town(40, 0)
+    s5.select_by_dunn(points, weight, ks=(2, 3), n_runs=2)
+    assert "restarts" not in capsys.readouterr().err
+    s5.select_by_dunn(points, weight, ks=(2, 3), n_runs=2, progress=True)
+    assert "restarts: 100%" in capsys.readouterr().err
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 900), k=st.integers(1, 30), width=st.integers(1, 3), seed=st.integers(0, 2**20), grid=st.booleans())
+def test_pruned_steps_equal_plain_ones(n, k, width, seed, grid):
+    rng = np.random.default_rng(seed)
+    E, payload, weight = rng.normal(size=(n, width)), rng.normal(size=(n, 2)), rng.uniform(0, 1, n) * (rng.random(n) < 0.9)
+    E = np.round(E, 1) if grid else E  # many coinciding points
+    V = rng.normal(size=(k, width))
+    step = s5.PrunedStep(E, payload, weight)
+    labels, sums = step(V)
+    wanted, totals = s5.lloyd_step_reference(*map(torch.tensor, (E, payload, weight, V)))
+    assert_close(step.unsort(labels).astype(np.int32), wanted.numpy())
+    assert_close(sums, totals.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"metric": "haversine"}, {"metric": "haversine", "mean": "spherical"}], ids=str)
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_large_fits_equal_small_ones(options, device, monkeypatch):
+    points, weight = town(3000, 6)
+    fit = lambda: s5.WeightedKMeans(9, init=points[:9], max_iter=300, device=device, **options).fit(points, sample_weight=weight)  # noqa: E731
+    small = fit()
+    monkeypatch.setattr(s5, "_LARGE", 0)
+    large = fit()
+    assert_close(large.labels_, small.labels_)
+    assert_close(large.cluster_centers_, small.cluster_centers_, rtol=1e-11)
+    assert large.n_iter_ == small.n_iter_
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="triton is missing")
+@pytest.mark.parametrize("n", [0, 1, 63, 1000])
+@pytest.mark.parametrize("k, width, payload", [(1, 1, 1), (5, 2, 2), (64, 3, 2), (100, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_kernel_parity(n, k, width, payload, dtype):
+    gen = torch.Generator().manual_seed(n + k)
+    make = lambda *shape: torch.randn(*shape, generator=gen, dtype=torch.float64).to(dtype)  # noqa: E731
+    E, V = make(n, width) + 3, make(k, width) + 3
+    if dtype == torch.float32 and n:  # points that are nearly between two centres are decided by rounding
+        near = torch.cdist(E.double(), V.double()).topk(min(2, k), largest=False).values
+        E = E[near[:, -1] - near[:, 0] > 1e-4] if k > 1 else E
+    n = len(E)
+    args = [E, make(n, payload), make(n).abs(), V]
+    assert_parity(s5.lloyd_step_reference, s5.lloyd_step, args, rtol=1e-5 if dtype == torch.float32 else 1e-11)
+
+
+def test_the_kernel_serves_whole_fits(monkeypatch):
+    if not HAS_TRITON:
+        pytest.skip("triton is missing")
+    from weightbook.blocks.kernels import force_kernel
+
+    points, weight = town(500, 6)
+    fit = lambda: s5.WeightedKMeans(5, metric="haversine", init=points[:5], device="cpu").fit(points, sample_weight=weight)  # noqa: E731
+    plain = fit()
+    monkeypatch.setattr(s5, "_LARGE", 0)
+    with force_kernel():
+        fused = fit()
+    assert_close(fused.labels_, plain.labels_)
+    assert_close(fused.cluster_centers_, plain.cluster_centers_, rtol=1e-11)
+
+
+# ---- Dunn index ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(3, 40), k=st.integers(2, 6), seed=st.integers(0, 2**20), copies=st.booleans())
+def test_dunn_equals_the_definition(n, k, seed, copies):
+    rng = np.random.default_rng(seed)
+    X, labels = rng.normal(size=(n, 2)), rng.integers(0, k, n)
+    if copies:
+        X[n // 2 :] = X[: n - n // 2]
+    labels[:2] = 0, 1
+    D = np.linalg.norm(X[:, None] - X[None], axis=-1)
+    same = labels[:, None] == labels[None]
+    gap, diameter = D[~same].min(), D[same].max()
+    expected = gap / diameter if diameter else (math.inf if gap else 0.0)
+    assert_close(s5.dunn_index(X, labels), expected, rtol=1e-9, atol=1e-12)
+    assert_close(s5.dunn_index(10 * X, 7 - labels), expected, rtol=1e-9, atol=1e-12)
+    assert_close(s5.dunn_index(D, np.stack([labels, labels]), metric="precomputed"), [expected] * 2, rtol=1e-9, atol=1e-12)
+
+
+def test_the_spanning_tree_has_scipys_weight():
+    X = np.random.default_rng(0).normal(size=(70, 3))
+    D = np.linalg.norm(X[:, None] - X[None], axis=-1)
+    i, j, length = s5.spanning_edges(D)
+    assert_close(length.sum(), minimum_spanning_tree(D).sum(), rtol=1e-12)
+    assert len(length) == 69 and (np.diff(length) >= 0).all() and (D[i, j] == length).all()
+    joined = list(range(70))
+    for a, b in zip(i, j, strict=True):
+        joined = [joined[a] if root == joined[b] else root for root in joined]
+    assert len(set(joined)) == 1
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 30])
+def test_expected_best_is_a_mean_over_subsets(m):
+    values = np.random.default_rng(m).normal(size=30)
+    ranks = np.arange(1, 31)
+    share = np.array([math.comb(int(i) - 1, m - 1) / math.comb(30, m) for i in ranks])
+    assert_close(s5.expected_best(values, m), float(share @ np.sort(values)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["haversine", "euclidean"])
+@pytest.mark.parametrize("n", [50, 5000])
+def test_characteristic_points_are_nearest_to_their_centres(metric, n):
+    points, _ = town(n, 9)
+    centers = CITY + np.random.default_rng(1).normal(0, 0.05, (20, 2))
+    centers[0] = points[0]  # a centre on a point that occurs several times: the first is meant
+    if metric == "haversine":
+        D = s5.haversine(centers, points)
+    else:
+        D = np.linalg.norm(centers[:, None] - points[None], axis=-1)
+    found = s5.characteristic_points(points, centers, metric=metric)
+    assert found[0] == 0 and (D[np.arange(20), found] <= D.min(axis=1) * (1 + 1e-12)).all()
+
+
+# ---- the survey ------------------------------------------------------------------------------------------------------
+
+
+def test_without_data_a_simulation_stands_in(tmp_path):
+    with pytest.warns(UserWarning, match="simulated survey"):
+        survey = s5.load_survey(load_settings(device="cpu", offline=True, data=tmp_path, cache=tmp_path / "cache"))
+    assert not survey.published and survey.points.shape == (4, 402, 2) and "simulated" in survey.source
+    assert survey.weight.shape == (4, 402) and len(np.unique(survey.points[0], axis=0)) < 402
+
+
+def test_damaged_answers_are_refused(tmp_path):
+    (tmp_path / "s5").mkdir()
+    (tmp_path / "s5" / "latlng.csv").write_text("latitude,longitude\n1.3,103.8\n")
+    with pytest.raises(ValueError, match="damaged"):
+        s5.load_survey(load_settings(device="cpu", offline=True, data=tmp_path, cache=tmp_path / "cache"))
+
+
+def test_the_published_sites_come_out():
+    survey = s5.load_survey(load_settings(device="cpu", offline=True)) if _has_answers() else None
+    if survey is None:
+        pytest.skip("the survey's answers are not at hand")
+    found = [s5.select_by_dunn(survey.points[q], survey.weight[q], seed0=1900 * q) for q in range(4)]
+    assert [chosen.k for chosen in found] == [15, 14, 15, 18]
+    assert [chosen.seed for chosen in found] == [1388, 3184, 5186, 7327]
+    assert_close([chosen.dunn for chosen in found], [0.180973, 0.144251, 0.135774, 0.084379], rtol=5e-6)
+    largest = [survey.points[q][chosen.sites[np.bincount(chosen.labels).argmax()]] for q, chosen in enumerate(found)]
+    printed = [(1.291598, 103.846530), (1.300103, 103.845922), (1.290393, 103.851002), (1.287694, 103.851465)]
+    assert np.abs(np.array(largest) - printed).max() < 5.1e-7
+
+
+def _has_answers() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return s5.load_survey(load_settings(device="cpu", offline=True)).published
+
+
+# ---- figures, recipe, benchmark --------------------------------------------------------------------------------------
+
+
+def test_a_map_has_numbers_a_scale_and_distinct_neighbours():
+    points, weight = town(200, 3)
+    model = s5.WeightedKMeans(6, metric="haversine", random_state=0).fit(points, sample_weight=weight)
+    ax = s5.plot_clusters(points, model.labels_, model.nearest_index_, weight=weight, outline=[points[:5]])
+    texts = [text.get_text() for text in ax.texts]
+    assert sorted(texts[:-1]) == sorted(map(str, range(1, 7))) and texts[-1].endswith(" km")
+    assert abs(ax.get_aspect() * math.cos(math.radians(points[:, 0].mean())) - 1) < 1e-12
+    bar = ax.lines[-1].get_xdata()
+    length = s5.haversine([[points[:, 0].mean(), bar[0]]], [[points[:, 0].mean(), bar[1]]])[0, 0]
+    assert_close(length, float(texts[-1].split()[0]), rtol=1e-3)
+    looks = s5._cluster_looks(model.cluster_centers_)
+    assert len({(look["color"], look["marker"]) for look in looks}) == 6
+    matplotlib.pyplot.close("all")
+
+
+def test_the_recipe_runs_as_it_stands(tmp_path):
+    cells = json.loads(find_notebook("soundscape_kmeans").read_text(encoding="utf-8"))["cells"]
+    start = next(i for i, cell in enumerate(cells) if "## Use it" in "".join(cell["source"]))
+    code = ["".join(cell["source"]) for cell in cells[start : start + 8] if cell["cell_type"] == "code"]
+    assert "fit(points, sample_weight=millions)" in "".join(code)
+    script = tmp_path / "recipe.py"
+    script.write_text("import matplotlib\nmatplotlib.use('Agg')\n" + "\n".join(code), encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'") == 12  # six names
+
+
+def test_benchmark_rows_are_complete():
+    rows = s5.benchmark(load_settings(device="cpu"), points=30_000, clusters=(8,), steps=4, runs=5, repeats=2)
+    frame = pd.DataFrame(rows)
+    assert set(frame.arm) >= {"written out", "estimator", "batch of 5, a run", "floor"} and (frame.ratio > 0).all()
+    assert frame.groupby("case").arm.nunique().min() >= 3
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+POINTS, WEIGHT = town(30, 0)
+SWAPPED = POINTS[:, ::-1]
+REFUSED = {
+    "swapped": (lambda: s5.haversine(SWAPPED, SWAPPED), ValueError, "swap"),
+    "shape": (lambda: s5.haversine(POINTS[0], POINTS), ValueError, "`a` must have shape"),
+    "radius": (lambda: s5.haversine(POINTS, POINTS, radius=-1.0), ValueError, "`radius`"),
+    "code": (lambda: s5.reliability_weight([5], [10]), ValueError, "`freq_code`"),
+    "minutes": (lambda: s5.reliability_weight([1], [-1]), ValueError, "`minutes`"),
+    "minutes nan": (lambda: s5.reliability_weight([1], [math.nan]), ValueError, "`minutes`"),
+    "responses": (lambda: s5.iso_coordinates(np.ones((2, 7))), ValueError, r"\(N, 8\)"),
+    "range": (lambda: s5.iso_coordinates(np.full((1, 8), 6)), ValueError, "`value_range`"),
+    "labels": (lambda: s5.dunn_index(POINTS, np.zeros(29)), ValueError, "`labels` must have shape"),
+    "one cluster": (lambda: s5.dunn_index(POINTS, np.zeros(30)), ValueError, "two clusters"),
+    "metric": (lambda: s5.dunn_index(POINTS, np.arange(30), metric="havers"), ValueError, "did you mean 'haversine'"),
+    "m": (lambda: s5.expected_best([1.0, 2.0], 3), ValueError, "`m`"),
+    "ks": (lambda: s5.select_by_dunn(POINTS, WEIGHT, ks=(1,)), ValueError, "`ks`"),
+    "runs": (lambda: s5.select_by_dunn(POINTS, WEIGHT, n_runs=0), ValueError, "`n_runs`"),
+    "weights": (lambda: s5.select_by_dunn(POINTS, WEIGHT[:5]), ValueError, "`sample_weight`"),
+    "negative": (lambda: s5.select_by_dunn(POINTS, -WEIGHT), ValueError, "`sample_weight`"),
+    "nan": (lambda: s5.select_by_dunn(np.full((5, 2), np.nan), metric="euclidean"), ValueError, "finite"),
+    "same place": (lambda: s5.select_by_dunn(np.tile(CITY, (5, 1)), ks=(2,), n_runs=1), ValueError, "two distinct points"),
+    "estimator weights": (lambda: s5.WeightedKMeans(2).fit(POINTS, sample_weight=-WEIGHT), ValueError, "(?i)negative"),
+    "no weight": (lambda: s5.WeightedKMeans(2).fit(POINTS, sample_weight=0 * WEIGHT), ValueError, "non-zero"),
+    "few points": (lambda: s5.WeightedKMeans(31).fit(POINTS), ValueError, "n_clusters=31"),
+    "clusters": (lambda: s5.WeightedKMeans(2.5).fit(POINTS), TypeError, "`n_clusters`"),
+    "init": (lambda: s5.WeightedKMeans(2, init="kmeans").fit(POINTS), ValueError, "`init`"),
+    "init shape": (lambda: s5.WeightedKMeans(2, init=POINTS[:3]).fit(POINTS), ValueError, r"`init` must be finite"),
+    "mean": (lambda: s5.WeightedKMeans(2, mean="sphere").fit(POINTS), ValueError, "`mean`"),
+    "flat sphere": (lambda: s5.WeightedKMeans(2, mean="spherical").fit(POINTS), ValueError, "Euclidean"),
+    "latitude": (lambda: s5.WeightedKMeans(2, metric="haversine").fit(SWAPPED), ValueError, "swap"),
+    "columns": (lambda: s5.WeightedKMeans(2, metric="haversine").fit(np.ones((5, 3))), ValueError, r"\(N, 2\)"),
+    "step": (lambda: s5.lloyd_step(torch.ones(3, 2), torch.ones(2, 2), torch.ones(3), torch.ones(1, 2)), ValueError, "must fit"),
+    "participants": (lambda: s5.simulate_survey(participants=0), ValueError, "`participants`"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_by_name(case):
+    call, kind, message = REFUSED[case]
+    with pytest.raises(kind, match=message):
+        call()
