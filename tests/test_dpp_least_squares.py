@@ -113,7 +113,7 @@ def test_pair_law_against_the_determinant(method):
 def test_hermite_blocks_are_gue_spectra():
     rng = np.random.default_rng(4)
     A = rng.standard_normal((3000, 6, 6)) + 1j * rng.standard_normal((3000, 6, 6))
-    spectra = np.linalg.eigvalsh((A + A.conj().swapaxes(-1, -2)) / 2**1.5 / 2**0.5 * 2**0.5)
+    spectra = np.linalg.eigvalsh((A + A.conj().swapaxes(-1, -2)) / 2)
     ours = np.sort(dls.sample_projection_dpp(HER, size=3000, rng=5)[..., 0], axis=1)
     for j in (0, 2, 5):
         assert stats.ks_2samp(spectra[:, j], ours[:, j]).pvalue > 1e-3

@@ -32,6 +32,7 @@ EXPECTED = {
     "citation": 1,
     "index": 3,
     "ledger": 2,
+    "estimation/01_dpp_least_squares": 185,
     "lowbit/04_wina": 90,
 }
 

@@ -224,7 +224,7 @@ class PiecewiseConstantBasis(OrthonormalBasis):
         "The square root of m in the point's cell, zero elsewhere"
         xp, x = _xp(x), _points(x, 1)
         cells = xp.arange(self.m) if xp is np else torch.arange(self.m, device=x.device)
-        return xp.where(xp.floor(x * self.m) == cells, self.m**0.5, 0.0)
+        return (xp.floor(x * self.m) == cells) * (0 * x + self.m**0.5)
 
     def sample_measure(
         self, shape: tuple,             # how many points, any shape
@@ -927,7 +927,7 @@ class AveragedLeastSquares(WeightedLeastSquares):
     def __init__(
         self,
         basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
-        *, blocks: int = 2,                     # blocks of consecutive rows, as equal as can be; each needs m rows
+        *, blocks: int = 2,                     # blocks of consecutive rows, as equal as can be; of m rows at least if a basis is given
         density: str | Mixture | Callable = "christoffel",  # what the rows were drawn from; "measure": no weights
     ):
         super().__init__(basis, density=density)
@@ -942,7 +942,7 @@ class AveragedLeastSquares(WeightedLeastSquares):
         check_integer("blocks", self.blocks, low=1)
         X, y = self._start(X, y)
         parts = np.array_split(np.arange(len(X)), self.blocks)
-        if len(parts[-1]) < self.basis_.m:
+        if len(parts[-1]) < (1 if self.basis is None else self.basis_.m):  # affine fits to few rows take the least norm
             wanted = f"`X` must have {self.basis_.m} rows for each of the {self.blocks} blocks"
             raise ValueError(f"{wanted}, got n_samples = {len(X)}")
         rows, scale = self._rows(X)
