@@ -927,7 +927,7 @@ class AveragedLeastSquares(WeightedLeastSquares):
     def __init__(
         self,
         basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
-        *, blocks: int = 2,                     # blocks of consecutive rows, as equal as can be; of m rows at least if a basis is given
+        *, blocks: int = 2,                     # blocks of consecutive rows; each needs m of them if a basis is given
         density: str | Mixture | Callable = "christoffel",  # what the rows were drawn from; "measure": no weights
     ):
         super().__init__(basis, density=density)
