@@ -46,7 +46,7 @@ BREAKS = {
     25: ("theorem = 4 * 6 / (n * 0.25**2) + 0.1", "theorem = 4 * 6 / n * 0.25**2"),
     26: ("single.reshape(-1, 4).mean(1) / 4", "single.reshape(-1, 4).mean(1) / 2"),
     27: ("(10 - 6) / 10 * e2", "(10 - 5) / 10 * e2"),
-    28: ("z_test((deviation**2).sum(-1), 6 * e2", "z_test((deviation**2).sum(-1), 7 * e2"),
+    28: ("z_test((deviation**2).sum(-1), 6 * e2", "z_test((deviation**2).sum(-1), 12 * e2"),
     29: ("assert second <= first + 4", "assert second >= first + 4"),
     30: ("5 / (12 - 5 + 1) * (five", "5 / (12 - 5) * (five"),
     31: ("assert (error[stable] <= factor * minimax).all()", "assert (error[stable] >= factor * minimax).all()"),
@@ -58,7 +58,7 @@ BREAKS = {
         "assert failing >= 10 * np.exp(-6 * chernoff_rate(0.75)) >=",
     ),
     36: ("return (above(dpp) - above(iid)).max()", "return (above(iid) - above(dpp)).max()"),
-    37: ("np.exp(-144 * 7 / 12 * chernoff_rate(0.75) / 6)", "np.exp(-144 * 12 / 7 * chernoff_rate(0.75) * 6)"),
+    37: ("np.exp(-144 * 7 / 12 * chernoff_rate(0.75) / 6)", "np.exp(-144 / 12 * 7 / 12 * chernoff_rate(0.75) / 6)"),
     38: ("<= beta / (stable.mean() * 0.25)", "<= beta * stable.mean() * 0.025"),
     39: ("return 2 * m**3 * (harmonic - 1) + 4 * m**3", "return 2 * m**3 * harmonic + 4 * m**3"),
 }
