@@ -33,6 +33,7 @@ EXPECTED = {
     "estimation/02_soundscape_kmeans": 165,
     "index": 3,
     "ledger": 2,
+    "estimation/01_dpp_least_squares": 185,
     "lowbit/04_wina": 90,
     "reparam/01_compander": 140,
     "sharing/04_ponita": 200,
