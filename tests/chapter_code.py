@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -58,9 +59,11 @@ def run_recipe(chapter: str, folder: Path) -> str:
     "What the cells under «Use it» print when they are copied into a file of their own"
     cells = _cells(chapter)
     start = next(i for i, cell in enumerate(cells) if "## Use it" in "".join(cell["source"]))
-    codes = itertools.takewhile(lambda cell: cell["cell_type"] == "code", cells[start + 1 :])
+    later = itertools.dropwhile(lambda cell: cell["cell_type"] != "code", cells[start + 1 :])
+    codes = itertools.takewhile(lambda cell: cell["cell_type"] == "code", later)
     recipe = folder / "recipe.py"
     recipe.write_text("\n".join("".join(cell["source"]) for cell in codes), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=folder)
+    headless = os.environ | {"MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=folder, env=headless)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,10 +1,6 @@
 """PONITA against independent oracles: brute force, NumPy, SciPy, scikit-learn, networkx, autograd, closed forms."""
 
-import itertools
-import json
 import math
-import subprocess
-import sys
 import types
 
 import networkx as nx
@@ -12,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
@@ -23,7 +20,6 @@ from torch import nn
 
 from weightbook.blocks.kernels import HAS_TRITON, assert_parity, force_kernel
 from weightbook.book.checks import assert_close, rms_error
-from weightbook.book.ledger import find_notebook
 from weightbook.sharing import ponita as lib
 
 F64 = torch.float64
@@ -452,16 +448,9 @@ def test_the_benchmark_writes_complete_rows():
 
 
 def test_the_recipe_runs_as_it_stands(tmp_path):
-    cells = json.loads(find_notebook("ponita").read_text(encoding="utf-8"))["cells"]
-    start = next(i for i, cell in enumerate(cells) if "## Use it" in "".join(cell["source"]))
-    later = itertools.dropwhile(lambda cell: cell["cell_type"] != "code", cells[start + 1 :])
-    codes = itertools.takewhile(lambda cell: cell["cell_type"] == "code", later)
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text("\n".join("".join(cell["source"]) for cell in codes), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    loss, trivial = _two_numbers(done.stdout)
-    assert loss < 0.5 * trivial and "vector" in done.stdout
+    printed = run_recipe("ponita", tmp_path)
+    loss, trivial = _two_numbers(printed)
+    assert loss < 0.5 * trivial and "vector" in printed
 
 
 def _two_numbers(text: str) -> tuple[float, float]:

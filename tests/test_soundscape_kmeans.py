@@ -1,9 +1,6 @@
 """Weighted k-means against independent oracles: scikit-learn, SciPy, brute force, the procedure written out, closed forms."""
 
-import json
 import math
-import subprocess
-import sys
 import warnings
 
 import matplotlib
@@ -11,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import minimum_spanning_tree
@@ -22,7 +20,6 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from weightbook.blocks.kernels import HAS_TRITON, assert_parity
 from weightbook.book.checks import assert_close
-from weightbook.book.ledger import find_notebook
 from weightbook.book.settings import load_settings
 from weightbook.estimation import soundscape_kmeans as s5
 
@@ -428,15 +425,7 @@ def test_a_map_has_numbers_a_scale_and_distinct_neighbours():
 
 
 def test_the_recipe_runs_as_it_stands(tmp_path):
-    cells = json.loads(find_notebook("soundscape_kmeans").read_text(encoding="utf-8"))["cells"]
-    start = next(i for i, cell in enumerate(cells) if "## Use it" in "".join(cell["source"]))
-    code = ["".join(cell["source"]) for cell in cells[start : start + 8] if cell["cell_type"] == "code"]
-    assert "fit(points, sample_weight=millions)" in "".join(code)
-    script = tmp_path / "recipe.py"
-    script.write_text("import matplotlib\nmatplotlib.use('Agg')\n" + "\n".join(code), encoding="utf-8")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("'") == 12  # six names
+    assert run_recipe("soundscape_kmeans", tmp_path).count("'") == 12  # six names
 
 
 def test_benchmark_rows_are_complete():

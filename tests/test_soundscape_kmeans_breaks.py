@@ -1,15 +1,7 @@
 """Every numbered result of the soundscape chapter is broken once, and its check has to fail."""
 
-import json
-import re
-import warnings
-
-import matplotlib
+import chapter_code
 import pytest
-
-from weightbook.book.ledger import find_notebook
-
-matplotlib.use("Agg")
 
 # tag of the equation -> (what the chapter says, what is put in its place)
 BREAKS = {
@@ -36,49 +28,21 @@ BREAKS = {
     21: ("n * (itemsize * (width + payload + 1) + 4)", "n * itemsize * (width + payload + 1)"),
     22: ("reach += half[a] * np.abs(v[a] - best[a])", "reach -= half[a] * np.abs(v[a] - best[a])"),
 }
-ASIDE = re.compile(r"passport\(|show_doc\(|step_case\(")  # neither defines nor checks a numbered result
 
 
-def derivation() -> list[str]:
-    "Code of the chapter up to its benchmark, in order"
-    cells = json.loads(find_notebook("soundscape_kmeans").read_text(encoding="utf-8"))["cells"]
-    end = next(i for i, cell in enumerate(cells) if "### The race" in "".join(cell["source"]))
-    sources = ["".join(cell["source"]) for cell in cells[:end] if cell["cell_type"] == "code"]
-    return [source for source in sources if not ASIDE.search(source)]
-
-
-def tags() -> set[int]:
-    "Numbers of the chapter's equations"
-    cells = json.loads(find_notebook("soundscape_kmeans").read_text(encoding="utf-8"))["cells"]
-    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return {int(tag) for tag in re.findall(r"\\tag\{(\d+)\}", text)}
-
-
-def run(sources: list[str], monkeypatch) -> None:
-    "Execute the cells in one namespace"
-    monkeypatch.chdir(find_notebook("soundscape_kmeans").parent)
-    monkeypatch.setenv("WEIGHTBOOK_PROFILE", "quick")
-    space = {"__name__": "chapter"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for source in sources:
-            exec(compile(source, "<chapter>", "exec"), space)
+@pytest.fixture(scope="module")
+def sources() -> list[str]:
+    return chapter_code.derivation("soundscape_kmeans", "### The race", aside=r"step_case\(")
 
 
 def test_every_equation_has_a_break():
-    assert set(BREAKS) == tags()
+    assert set(BREAKS) == chapter_code.tags("soundscape_kmeans")
 
 
-def test_the_unbroken_chapter_passes(monkeypatch):
-    run(derivation(), monkeypatch)
+def test_the_unbroken_chapter_passes(sources, monkeypatch):
+    chapter_code.run("soundscape_kmeans", sources, monkeypatch)
 
 
 @pytest.mark.parametrize("tag", BREAKS)
-def test_a_broken_formula_fails_its_check(tag, monkeypatch):
-    old, new = BREAKS[tag]
-    sources = derivation()
-    hits = [i for i, source in enumerate(sources) if old in source]
-    assert len(hits) == 1 and sources[hits[0]].count(old) == 1
-    sources[hits[0]] = sources[hits[0]].replace(old, new)
-    with pytest.raises(AssertionError):
-        run(sources, monkeypatch)
+def test_a_broken_formula_fails_its_check(tag, sources, monkeypatch):
+    chapter_code.assert_noticed("soundscape_kmeans", sources, *BREAKS[tag], monkeypatch)
