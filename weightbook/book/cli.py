@@ -10,6 +10,7 @@ __all__ = ['app', 'list_chapters', 'show_ledger', 'reproduce', 'bench', 'export'
 import importlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import re
@@ -562,16 +563,15 @@ class _Notebooks:
         self.done: set[str] = set()
 
     def __call__(self, line: str) -> bool:
-        if found := re.match(r"(?:Starting|- Completed) (.*\.ipynb)$", line):
-            name = found[1]
-            if line.startswith("Starting"):
+        events = re.findall(r"(Starting|- Completed) (.+?\.ipynb)", line)  # two workers may write on one line
+        for event, name in events:
+            if event == "Starting":
                 self.started[name] = time.perf_counter()
             else:
                 self.done.add(name)
-                seconds = time.perf_counter() - self.started[name]
+                seconds = time.perf_counter() - self.started.get(name, math.nan)
                 print(f"{seconds:7.1f} s  {Path(name).relative_to(_root())}", flush=True)
-            return False
-        return line != "Success."
+        return not events and line not in ("", "Success.")
 
 # %% ../../nbs/book/cli.ipynb #d85af094
 def _with_code() -> set[str]:
