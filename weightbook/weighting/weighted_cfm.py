@@ -9,7 +9,7 @@ __all__ = ['COSTS', 'SOLVERS', 'TRANSPORTS', 'ARMS', 'IMAGE_ARMS', 'IMAGE_SOLVER
            'path_energy', 'normalized_path_energy', 'curvature', 'wasserstein2', 'weight_variance', 'minibatch_plan',
            'ot_minibatch_pairs', 'WeightedConditionalFlowMatcher', 'bridge_reference', 'bridge', 'wcfm_loss', 'Flow',
            'integrate', 'StackedVelocity', 'time_embedding', 'VelocityUNet', 'sample_gaussian', 'sample_circular_mog',
-           'sample_8gaussians', 'sample_moons', 'sample_funnel', 'toy_epsilon', 'train_arms', 'load_stack',
+           'sample_8gaussians', 'sample_moons', 'sample_funnel', 'toy_rule', 'train_arms', 'load_stack',
            'evaluate_arms', 'image_loss', 'train_image_arm', 'load_unet', 'generate', 'train_features',
            'image_features', 'frechet_distance', 'precision_recall', 'image_splits', 'evaluate_image_arm',
            'bridge_bytes', 'training_step', 'benchmark']
@@ -262,9 +262,12 @@ def tilt_curve(
     C, root = cost_matrix(x0, x1, cost=cost), math.sqrt(x0[0].numel())
     kappas = sorted(check_real("kappas", float(k), low=0, open_low=True) for k in kappas)
     rows = []
-    for kappa in kappas:
-        tilt = _tilt(C, kappa * root)
-        rows.append(dict(kappa=kappa, eps=kappa * root, rv_f=tilt.rv_f, rv_g=tilt.rv_g, ess=tilt.ess))
+    for eps in (kappa * root for kappa in kappas):
+        K = torch.exp((C.amin() - C) / eps)  # the largest weight is 1; what underflows carries no mass
+        f, g, square = K.mean(1), K.mean(0), torch.dot(K.flatten(), K.flatten()) / K.numel()
+        z = f.mean()
+        rv_f, rv_g, ess = f.var(correction=0) / z**2, g.var(correction=0) / z**2, (z**2 / square).clamp(max=1)
+        rows.append(dict(kappa=eps / root, eps=eps, rv_f=rv_f.item(), rv_g=rv_g.item(), ess=ess.item()))
     frame = pd.DataFrame(rows)
     return frame.assign(rv=frame[["rv_f", "rv_g"]].max(axis=1))
 
@@ -788,15 +791,15 @@ TRANSPORTS: dict[str, tuple[Callable, Callable]] = {
 ARMS = ("CFM", "OT-CFM", "EOT-CFM", "W-CFM", "marginal only", "W-CFM + potentials")
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #92678589
-def toy_epsilon(
+def toy_rule(
     transport: str,               # a key of `TRANSPORTS`
-    rule: str = "threshold",      # "threshold" or "elbow"
     *, points: int = 2000,        # drawn from each law
-) -> float:                       # ε, two decimals
-    "The ε that `EpsilonRule` picks for a toy transport"
+) -> EpsilonRule:                 # fitted with its default rule
+    "The ε rule on a toy transport"
     source, target = TRANSPORTS[check_choice("transport", transport, tuple(TRANSPORTS))]
     gens = [torch.Generator().manual_seed(k) for k in (1, 2)]
-    return round(EpsilonRule(rule, random_state=0).fit(target(points, generator=gens[1]), prior=source(points, generator=gens[0])).eps_, 2)
+    x0, x1 = source(points, generator=gens[0]), target(points, generator=gens[1])
+    return EpsilonRule(random_state=0).fit(x1, prior=x0)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #c61b54e0
 @dataclass(frozen=True)
