@@ -49,14 +49,16 @@ def test_potentials_give_pots_plan(cost, eps, n, m):
     gen = np.random.default_rng(0)
     a, b = gen.dirichlet(np.full(n, 5.0)), gen.dirichlet(np.full(m, 5.0))
     C = ot.dist(x0.numpy(), x1.numpy(), metric="euclidean" if cost == "l2" else "sqeuclidean")
-    phi, psi = wcfm.sinkhorn_potentials(x0, x1, eps, cost=cost, a=torch.from_numpy(a), b=torch.from_numpy(b), n_iter=20_000, tol=1e-12)
+    masses = dict(a=torch.from_numpy(a), b=torch.from_numpy(b))
+    phi, psi = wcfm.sinkhorn_potentials(x0, x1, eps, cost=cost, **masses, n_iter=20_000, tol=1e-12)
     plan = np.exp(phi.numpy()[:, None] + psi.numpy() - C / eps) * a[:, None] * b
     assert_close(plan, pot_plan(a, b, C, eps), rtol=1e-6)
     assert abs((torch.from_numpy(b) * psi).sum()) < 1e-9
 
 
 def test_both_sweeps_agree():
-    S, flat = 60 * torch.rand(3, 7, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64), torch.zeros(3, 9).double()
+    S = 60 * torch.rand(3, 7, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    flat = torch.zeros(3, 9).double()
     low = wcfm._half_sweep(S)(flat)
     assert_close(low, -torch.logsumexp(flat[:, None] - S, -1), rtol=1e-12)
     small = S / 10
@@ -157,7 +159,8 @@ def test_the_matcher_agrees_with_torchcfm():
     assert_close(w, wcfm.gibbs_weights(x0, x1, 2.0), rtol=1e-6)
     plan = torchcfm.optimal_transport.OTPlanSampler("exact").get_map(x0, x1)
     a, b = wcfm.ot_minibatch_pairs(x0, x1, replace=False)
-    assert_close(((a - b) ** 2).sum(1).mean().double().item(), float((plan * torch.cdist(x0, x1).square().numpy()).sum()), rtol=1e-5)
+    cost = (plan * torch.cdist(x0, x1).square().numpy()).sum()
+    assert_close(((a - b) ** 2).sum(1).mean().double().item(), float(cost), rtol=1e-5)
 
 
 def test_sigma_adds_noise_of_that_size():
