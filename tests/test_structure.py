@@ -33,6 +33,7 @@ EXPECTED = {
     "index": 3,
     "ledger": 2,
     "lowbit/04_wina": 90,
+    "weighting/01_weighted_cfm": 180,
 }
 
 

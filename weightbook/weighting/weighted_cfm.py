@@ -351,8 +351,8 @@ def _flat_array(X):
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #218ac1a2
 def path_energy(
-    path: Tensor,   # positions, shape (K + 1, B, …)
-    times: Tensor,  # increasing, shape (K + 1,)
+    path: Tensor,   # positions, shape (T + 1, B, …)
+    times: Tensor,  # increasing, shape (T + 1,)
 ) -> Tensor:        # scalar: mean over the batch of the integral of the squared speed
     "Kinetic energy of the piecewise linear paths, eq. (21); for Euler steps exactly the integral of |v|^2"
     check_tensor("path", path, min_ndim=3, floating=True)
@@ -373,8 +373,8 @@ def normalized_path_energy(
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #8307f034
 def curvature(
-    path: Tensor,   # positions, shape (K + 1, B, …)
-    times: Tensor,  # from 0 to 1, increasing, shape (K + 1,)
+    path: Tensor,   # positions, shape (T + 1, B, …)
+    times: Tensor,  # from 0 to 1, increasing, shape (T + 1,)
 ) -> Tensor:        # scalar, >= 0
     "Energy beyond that of straight lines between the same end points, eq. (22)"
     straight = (path[-1] - path[0]).flatten(1).square().sum(1).mean()
@@ -558,8 +558,8 @@ SOLVERS = {"euler": "euler", "midpoint": "midpoint", "heun": "heun2", "dopri5": 
 class Flow:
     "Where an ODE carried a batch"
     x: Tensor            # end points, shape (B, …)
-    times: Tensor        # shape (K + 1,)
-    path: Tensor | None  # positions at `times`, shape (K + 1, B, …); None unless asked for
+    times: Tensor        # shape (T + 1,)
+    path: Tensor | None  # positions at `times`, shape (T + 1, B, …); None unless asked for
     nfe: int             # evaluations of the velocity
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #949be74f
@@ -592,15 +592,15 @@ def integrate(
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #aa013661
 class StackedVelocity(nn.Module):
-    "R independent perceptrons v_r(t, x) with SELU units, evaluated together"
+    "A independent perceptrons v_a(t, x) with SELU units, evaluated together"
 
     def __init__(
         self,
-        copies: int,                  # networks R in the stack; >= 1
+        copies: int,                  # networks A in the stack; >= 1
         dim: int = 2,                 # dimension d of x; >= 1
         *, width: int = 64,           # units of each hidden layer; >= 1
         depth: int = 3,               # hidden layers; >= 1
-        seeds: Sequence[int] = (0,),  # network r starts from seeds[r mod len(seeds)], so arms share their starts
+        seeds: Sequence[int] = (0,),  # network a starts from seeds[a mod len(seeds)], so arms share their starts
     ):
         super().__init__()
         for name, value in dict(copies=copies, dim=dim, width=width, depth=depth).items():
@@ -621,9 +621,9 @@ class StackedVelocity(nn.Module):
 
     def forward(
         self,
-        t: Tensor,  # times, shape (R, B)
-        x: Tensor,  # points, shape (R, B, d)
-    ) -> Tensor:    # velocities, shape (R, B, d)
+        t: Tensor,  # times, shape (A, B)
+        x: Tensor,  # points, shape (A, B, d)
+    ) -> Tensor:    # velocities, shape (A, B, d)
         "Velocity of every network at its own points"
         h = torch.cat((x, t.unsqueeze(-1)), dim=-1)
         for k in range(0, len(self.layers), 2):
