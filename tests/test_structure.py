@@ -30,13 +30,14 @@ EXPECTED = {
     "book/settings": 29,
     "book/site": 66,
     "citation": 1,
+    "estimation/01_dpp_least_squares": 185,
     "estimation/02_soundscape_kmeans": 165,
     "index": 3,
     "ledger": 2,
-    "estimation/01_dpp_least_squares": 185,
     "lowbit/04_wina": 90,
     "reparam/01_compander": 140,
     "sharing/04_ponita": 200,
+    "weighting/01_weighted_cfm": 180,
 }
 
 
