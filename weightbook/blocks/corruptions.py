@@ -13,6 +13,7 @@ from functools import lru_cache
 # %% ../../nbs/blocks/corruptions.ipynb #af8a9c6a
 import torch
 import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor
 
 from ..book.checks import check_choice, check_integer, check_tensor
@@ -78,17 +79,45 @@ def _gaussian_noise(x: Tensor, std: float, generator) -> Tensor:
     return x + _normal(x, x.shape, 0, std, generator)
 
 
-def _shot_noise(x: Tensor, photons: float, generator) -> Tensor:
-    return torch.poisson(x * photons, generator) / photons
-
-
 def _speckle_noise(x: Tensor, std: float, generator) -> Tensor:
     return x * _normal(x, x.shape, 1, std, generator)
 
 
 def _impulse_noise(x: Tensor, amount: float, generator) -> Tensor:
     u = _uniform(x, x.shape, 0, 1, generator)
-    return torch.where(u < amount, (u < amount / 2).to(x.dtype), x)
+    return x.masked_fill(u < amount / 2, 0.0).masked_fill_(u >= 1 - amount / 2, 1.0)
+
+# %% ../../nbs/blocks/corruptions.ipynb #367be1b4
+def _poisson_levels(photons: float) -> Tensor:
+    "Probabilities (256, 256) of each level after shot noise, given the level before, float64"
+    count = torch.arange(2 * int(photons) + 1, dtype=torch.float64)
+    rate = torch.arange(256, dtype=torch.float64)[:, None] * (photons / 255)
+    weight = torch.exp(torch.xlogy(count, rate) - rate - torch.lgamma(count + 1))
+    level = (255 * count / photons + _GUARD).floor().clamp(max=255).long()
+    table = torch.zeros(256, 256, dtype=torch.float64).index_add_(1, level, weight)
+    table[:, 255] += 1 - table.sum(1)
+    return table
+
+# %% ../../nbs/blocks/corruptions.ipynb #1c4f9bb1
+@lru_cache(maxsize=8)
+def _alias_table(photons: float) -> Tensor:
+    "Walker's alias table of `_poisson_levels`, flat int32: 23 bits of threshold, 8 bits of the other outcome"
+    share, row = 256 * _poisson_levels(photons), torch.arange(256)
+    keep, other, done = torch.ones_like(share), torch.zeros_like(share, dtype=torch.long), torch.zeros_like(share, dtype=torch.bool)
+    for _ in range(255):
+        low = share.masked_fill(done, torch.inf).argmin(1)
+        high = share.masked_fill(done, -torch.inf).argmax(1)
+        keep[row, low], other[row, low], done[row, low] = share[row, low], high, True
+        share[row, high] -= 1 - share[row, low]
+    threshold = (2**23 * keep).round().long().clamp(0, 2**23 - 1)
+    return (threshold * 256 + other).int().flatten()
+
+
+def _shot_noise(x: Tensor, photons: float, generator) -> Tensor:
+    draw = torch.empty(x.shape, dtype=torch.int32, device=x.device).random_(generator=generator)
+    column = draw & 255
+    entry = _alias_table(photons).to(x.device).index_select(0, ((255 * x).round_().int() * 256 + column).flatten()).view_as(draw)
+    return torch.where(draw >> 8 < entry >> 8, column, entry & 255) / 255
 
 # %% ../../nbs/blocks/corruptions.ipynb #ad1fe70c
 def _border(index: Tensor, size: int, mode: str) -> Tensor:
@@ -156,21 +185,21 @@ def _smear(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (torch.arange(width, dtype=torch.float64) / sigma) ** 2)
     weights = [w for w in (weights / weights.sum()).tolist() if w > 1e-7]
     N, C, H, W = x.shape
-    p, step, angle = len(weights), torch.arange(len(weights), device=x.device), torch.deg2rad(degrees.double())
+    p, step, angle = len(weights), torch.arange(len(weights), device=x.device), torch.deg2rad(degrees)
     dy, dx = (torch.ceil(step * f(angle)[:, None] - 0.5).long() for f in (torch.sin, torch.cos))
-    padded = F.pad(x, (p, p, p, p), mode="replicate").flatten(2)
-    rows, columns = (torch.arange(size, device=x.device) + p for size in (H, W))
-    grid, shift = (rows[:, None] * (W + 2 * p) + columns).flatten(), dy * (W + 2 * p) + dx
-    out = torch.zeros(N, C, H * W, device=x.device)
+    padded = F.pad(x, (p, p, p, p), mode="replicate")
+    runs = padded.flatten().unfold(0, W, 1)  # every run of W values in memory, without a copy
+    start = torch.arange(p, padded.numel(), W + 2 * p, device=x.device).view(N, C, -1)[..., p : p + H]
+    start = start + (dy * (W + 2 * p) + dx).mT[:, :, None, None]
+    out = torch.zeros_like(x, memory_format=torch.contiguous_format)
     for k, weight in enumerate(weights):
-        index = (grid + shift[:, k, None])[:, None].expand(-1, C, -1)
-        out.add_(padded.gather(2, index), alpha=weight)
-    return _rounded(out.view_as(x))
+        out.add_(runs.index_select(0, start[k].flatten()).view_as(x), alpha=weight)
+    return _truncated(out, 0.5 / 257)
 
 
-def _rounded(x: Tensor) -> Tensor:
-    "The nearest of 256 levels"
-    return (255 * x + 0.5).floor() / 255
+def _truncated(x: Tensor, guard: float) -> Tensor:
+    "Values in [0, 1] cut down to whole levels of 255; one less than `guard` levels below a whole level counts as it"
+    return (255 * x + guard).floor() / 255
 
 # %% ../../nbs/blocks/corruptions.ipynb #3bbbfa61
 def _motion_blur(x: Tensor, c: tuple[int, float], generator) -> Tensor:
@@ -193,18 +222,29 @@ def _zoom_matrix(size: int, factor: float) -> Tensor:
 def _zoomed(x: Tensor, factor: float) -> Tensor:
     return _both_axes(x, *(_zoom_matrix(size, factor) for size in x.shape[-2:]))
 
+# %% ../../nbs/blocks/corruptions.ipynb #8663e693
+@lru_cache(maxsize=8)
+def _zoom_map(height: int, width: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    "The mean over all zooms as a sparse matrix (pixels, pixels): column of each entry, start of each row, entries"
+    total = 2 * sparse.eye_array(height * width, format="csr")
+    for k in range(1, count):  # 1.25 comes out a little larger, as in NumPy's arange
+        rows, columns = (_zoom_matrix(size, 1 + k * (1.01 - 1)).numpy() for size in (height, width))
+        total = total + sparse.kron(sparse.csr_array(rows), sparse.csr_array(columns), format="csr")
+    entries = torch.from_numpy(total.data / (count + 1)).float()
+    return torch.from_numpy(total.indices), torch.from_numpy(total.indptr), entries
+
 
 def _zoom_blur(x: Tensor, count: int, generator) -> Tensor:
-    total = 2 * x
-    for k in range(1, count):
-        total += _zoomed(x, 1 + 0.01 * k)
-    return total / (count + 1)
+    column, start, weight = (t.to(x.device) for t in _zoom_map(*x.shape[-2:], count))
+    pixels = x.flatten(2).permute(2, 0, 1).flatten(1)
+    out = F.embedding_bag(column, pixels, start, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    return out.mT.reshape(x.shape)
 
 # %% ../../nbs/blocks/corruptions.ipynb #b0501139
 def _glass_blur(x: Tensor, c: tuple[float, int, int], generator, swap: bool = False) -> Tensor:
     sigma, reach, rounds = c
     N, C, H, W = x.shape
-    x = (255 * _gaussian(x, sigma) + _GUARD).floor() / 255
+    x = _truncated(_gaussian(x, sigma), _GUARD)
     for _ in range(rounds):
         offset = torch.randint(4, (N, H - reach - 1, W - reach - 1), generator=generator, device=x.device)
         source = torch.arange(H * W, device=x.device).view(H, W).repeat(N, 1, 1)
@@ -244,10 +284,11 @@ def _fog(x: Tensor, c: tuple[float, float], generator) -> Tensor:
 def _frost(x: Tensor, c: tuple[float, float], generator, textures: Tensor) -> Tensor:
     (N, _, H, W), (K, _, h, w) = x.shape, textures.shape
     which, top, left = (
-        torch.randint(n, (N, 1, 1, 1), generator=generator, device=x.device) for n in (K, h - H + 1, w - W + 1)
+        torch.randint(n, (N, 1, 1), generator=generator, device=x.device) for n in (K, h - H + 1, w - W + 1)
     )
-    channel, row, column = (torch.arange(n, device=x.device) for n in (3, H, W))
-    crops = textures[which, channel[:, None, None], top + row[:, None], left + column]
+    channel, row = torch.arange(3, device=x.device)[:, None], torch.arange(H, device=x.device)
+    start = ((which * 3 + channel) * h + top + row) * w + left
+    crops = textures.flatten().unfold(0, W, 1).index_select(0, start.flatten()).view_as(x)
     return c[0] * x + c[1] / 255 * crops
 
 # %% ../../nbs/blocks/corruptions.ipynb #faab8b25
@@ -262,7 +303,7 @@ def _snow(x: Tensor, c: tuple[float, ...], generator) -> Tensor:
     (N, _, H, W) = x.shape
     flakes = _zoomed(_normal(x, (N, 1, H, W), mean, std, generator), factor)
     flakes = torch.where(flakes < threshold, 0, flakes).clamp(max=1)
-    flakes = (255 * flakes + _GUARD).floor() / 255
+    flakes = _truncated(flakes, _GUARD)
     flakes = _smear(flakes, radius, sigma, _uniform(x, (N,), -135, -45, generator))
     pale = torch.maximum(x, 1.5 * _luma(x) + 0.5)
     return keep * x + (1 - keep) * pale + flakes + flakes.flip(2, 3)
@@ -383,23 +424,33 @@ def _quantizer(table: str, quality: int) -> Tensor:
     return ((base * scale + 50) / 100).floor().clamp(1, 255)
 
 # %% ../../nbs/blocks/corruptions.ipynb #4dbbbc65
+_ODD = ((11363, 9633, 6437, 2260), (9633, -2259, -11362, -6436), (6437, -11362, 2261, 9633), (2260, -6436, 9633, -11363))
+_EVEN = ((8192, 8192, 8192, 8192), (10703, 4433, -4433, -10703), (8192, -8192, -8192, 8192), (4433, -10704, 10704, -4433))
+
+
 @lru_cache(maxsize=1)
 def _dct_matrix() -> Tensor:
-    "Orthogonal matrix (64, 64) of the two-dimensional DCT of a flattened 8 × 8 block"
-    k = torch.arange(8, dtype=torch.float64)
-    line = torch.cos(torch.pi / 8 * k[:, None] * (k + 0.5)) / 2
-    line[0] /= math.sqrt(2)
-    return torch.kron(line, line).float()
+    "libjpeg's cosine matrix (8, 8) in units of 2 ** -13, times the square root of 8"
+    matrix = torch.empty(8, 8)
+    for start, half, sign in ((0, _EVEN, 1), (1, _ODD, -1)):
+        left = torch.tensor(half, dtype=torch.float32)
+        matrix[start::2] = torch.cat([left, sign * left.flip(1)], 1)
+    return matrix
 
 
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    "Integers divided by a power of two, to the nearest, halves up"
+    return (x / 2**bits + 0.5).floor_()
+
+# %% ../../nbs/blocks/corruptions.ipynb #79fe6e9d
 def _quantized(plane: Tensor, steps: Tensor) -> Tensor:
-    "Levels (N, C, H, W), H and W multiples of 8, through the DCT, rounding to multiples of `steps`, and back"
-    dct, steps = _dct_matrix().to(plane), steps.to(plane)
-    blocks = plane.unfold(2, 8, 8).unfold(3, 8, 8)
-    scaled = (blocks.flatten(4) - 128) @ dct.mT / steps
-    whole = (scaled.abs() + 0.5).floor().copysign(scaled)
-    back = ((whole * steps) @ dct + 128.5).floor().clamp(0, 255).view_as(blocks)
-    return back.transpose(3, 4).reshape(plane.shape)
+    "Levels (N, C, H, W), H and W multiples of 8, through the integer DCT, rounding to multiples of `steps`, and back"
+    dct, steps = _dct_matrix().to(plane), steps.to(plane).view(8, 1, 8)
+    rows = _shifted((plane - 128).unflatten(-1, (-1, 8)) @ dct.mT, 11).flatten(-2)
+    spectrum = _shifted(dct @ rows.unflatten(-2, (-1, 8)), 15).unflatten(-1, (-1, 8))  # 8 times the orthonormal DCT
+    whole = (spectrum.abs() / (8 * steps) + 0.5).floor_().copysign_(spectrum) * steps
+    columns = _shifted(dct.mT @ whole.flatten(-2), 11).unflatten(-1, (-1, 8))
+    return _shifted(columns @ dct, 18).add_(128).clamp_(0, 255).view(plane.shape)
 
 # %% ../../nbs/blocks/corruptions.ipynb #0ad5eff2
 def _halved(chroma: Tensor) -> Tensor:
@@ -424,28 +475,32 @@ def _doubled(chroma: Tensor) -> Tensor:
     return (16 * out + 8 - torch.arange(out.shape[-1], device=out.device) % 2).div(16).floor()
 
 # %% ../../nbs/blocks/corruptions.ipynb #2af2790c
-_YCBCR = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
+_YCBCR = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))  # in units of 2 ** -16
+_RGB = ((0, 91881), (-22554, -46802), (116130, 0))  # red, green and blue from Cb and Cr
 
 
-def _padded(x: Tensor, unit: int) -> Tensor:
-    "Repeat the last row and column until the size is a multiple of `unit`"
-    H, W = x.shape[-2:]
-    return F.pad(x, (0, -W % unit, 0, -H % unit), mode="replicate")
+def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
+    "Repeat the last row and the last column until the sizes are multiples of `rows` and `columns`"
+    return F.pad(x, (0, -x.shape[-1] % columns, 0, -x.shape[-2] % rows), mode="replicate")
 
 
 def _jpeg_compression(x: Tensor, quality: int, generator) -> Tensor:
     H, W = x.shape[-2:]
     levels, luminance = (255 * x).round(), _quantizer(_LUMINANCE, quality)
     if x.shape[1] == 1:
-        return _quantized(_padded(levels, 8), luminance)[..., :H, :W] / 255
-    offset = torch.tensor([0.5, 128.5, 128.5], device=x.device)[:, None, None]
-    ycc = torch.einsum("kc,nchw->nkhw", torch.tensor(_YCBCR, device=x.device), levels)
-    ycc = _padded((ycc + offset).floor(), 16)
-    small = _quantized(_halved(ycc[:, 1:]), _quantizer(_CHROMINANCE, quality))
-    blue, red = (_doubled(small[..., : -(-H // 2), : -(-W // 2)])[..., :H, :W] - 128).unbind(1)
-    y = _quantized(ycc[:, :1], luminance)[:, 0, :H, :W]
-    rgb = [y + 1.402 * red, y - 0.344136286 * blue - 0.714136286 * red, y + 1.772 * blue]
-    return (torch.stack(rgb, 1) + 0.5).floor() / 255
+        return _quantized(_padded(levels, 8, 8), luminance)[..., :H, :W] / 255
+    offset = torch.tensor([2.0**15, 2**23 + 2**15 - 1, 2**23 + 2**15 - 1], device=x.device)[:, None, None]
+    ycc = (_mixed(_YCBCR, levels) + offset).div(2**16).floor()
+    ycc = _padded(ycc, 2, 16)
+    small = _quantized(_padded(_halved(ycc[:, 1:]), 8, 8), _quantizer(_CHROMINANCE, quality))
+    chroma = _doubled(small[..., : -(-H // 2), : -(-W // 2)])[..., :H, :W] - 128
+    luma = _quantized(_padded(ycc[:, :1], 8, 8), luminance)[..., :H, :W]
+    return (luma + _shifted(_mixed(_RGB, chroma), 16)) / 255
+
+
+def _mixed(weights: Sequence[Sequence[float]], x: Tensor) -> Tensor:
+    "Combine the channels of (N, C, H, W) with weights (C', C)"
+    return torch.einsum("kc,nchw->nkhw", torch.tensor(weights, device=x.device, dtype=x.dtype), x)
 
 # %% ../../nbs/blocks/corruptions.ipynb #68e91260
 @lru_cache(maxsize=64)
@@ -458,13 +513,19 @@ def _box_matrix(size: int, small: int) -> Tensor:
     return (inside / inside.sum(1, keepdim=True)).float()
 
 
+@lru_cache(maxsize=64)
+def _repeat_matrix(small: int, size: int) -> Tensor:
+    "Matrix (size, small) that repeats the nearest sample"
+    nearest = ((torch.arange(size, dtype=torch.float64) + 0.5) * small / size).long()
+    return F.one_hot(nearest, small).float()
+
+
 def _pixelate(x: Tensor, scale: float, generator) -> Tensor:
     (H, W), levels = x.shape[-2:], 255 * x
     h, w = int(H * scale), int(W * scale)
-    small = (levels @ _box_matrix(W, w).to(x).mT + 0.5).floor()
-    small = (_box_matrix(H, h).to(x) @ small + 0.5).floor()
-    rows, columns = (((torch.arange(n, device=x.device) + 0.5) * m / n).long() for n, m in ((H, h), (W, w)))
-    return small[..., rows[:, None], columns] / 255
+    small = (levels @ _box_matrix(W, w).to(x).mT).add_(0.5).floor_()
+    small = (_box_matrix(H, h).to(x) @ small).add_(0.5).floor_()
+    return _both_axes(small, _repeat_matrix(h, H), _repeat_matrix(w, W)) / 255
 
 # %% ../../nbs/blocks/corruptions.ipynb #8165dabc
 def _sampled(x: Tensor, at: Tensor, mode: str) -> Tensor:
@@ -489,7 +550,7 @@ def _elastic_transform(x: Tensor, c: tuple[float, float, float], generator) -> T
     return _sampled(x, grid + wobble.permute(0, 2, 3, 1), "reflect")
 
 # %% ../../nbs/blocks/corruptions.ipynb #04eb9429
-_GUARD = 1e-3  # in levels: a value this close below a whole level counts as that level
+_GUARD = 1e-4  # in levels: a value this close below a whole level counts as that level
 
 _CORRUPT: dict[str, Callable] = {name: globals()[f"_{name}"] for name in CORRUPTIONS}
 _COLOURED = ("frost", "saturate", "spatter")  # these paint: a grey image is painted as RGB and made grey again
@@ -525,7 +586,7 @@ def _corrupted(images: Tensor, name: str, c, generator, assets: dict) -> Tensor:
     grey = x.shape[1] == 1 and name in _COLOURED
     y = _CORRUPT[name](x.expand(-1, 3, -1, -1) if grey else x, c, generator, **assets)
     y = _luma(y.clamp(0, 1)) if grey else y
-    return (255 * y + _GUARD).clamp(0, 255).to(torch.uint8)
+    return (255 * y).add_(_GUARD).clamp_(0, 255)  # the copy into uint8 cuts
 
 # %% ../../nbs/blocks/corruptions.ipynb #de5158b3
 def _check_images(images: Tensor, generator) -> None:
