@@ -135,7 +135,7 @@ def _check_images(images: Tensor, generator) -> None:
 # %% ../../nbs/blocks/corruptions.ipynb #a6467b60
 _ASSETS = {"frost": "textures", "glass_blur": "swap"}
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #b9f62d1d
 def _check_assets(images: Tensor, name: str, assets: dict) -> dict:
     "The checked assets: `textures` must be there for frost, `swap` may be there for glass"
     if unknown := sorted(assets.keys() - {_ASSETS.get(name)}):
@@ -147,7 +147,7 @@ def _check_assets(images: Tensor, name: str, assets: dict) -> dict:
         raise TypeError(f"`swap` must be True or False, got {assets['swap']!r}")
     return assets
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #472ce251
 def _check_textures(images: Tensor, textures) -> Tensor:
     "Photographs of frost on the device of `images`"
     if textures is None:
@@ -247,12 +247,12 @@ def _gaussian_matrix(size: int, sigma: float, truncate: float, mode: str) -> Ten
     matrix = torch.zeros(size, size, dtype=torch.float64)
     return matrix.scatter_add_(1, source, (weights / weights.sum()).expand(size, -1)).float()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #c3a67c70
 def _gaussian(x: Tensor, sigma: float, truncate: float = 4.0, mode: str = "nearest") -> Tensor:
     "Gaussian filter of the last two axes"
     return _both_axes(x, *(_gaussian_matrix(size, sigma, truncate, mode) for size in x.shape[-2:]))
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #80f8d741
 @_corruption
 def _gaussian_blur(x: Tensor, sigma: float, generator) -> Tensor:
     return _gaussian(x, sigma)
@@ -268,7 +268,7 @@ def _disk(radius: float, sigma: float) -> tuple[tuple[int, int, float], ...]:
     soft = F.conv2d((disk / disk.sum())[None, None], (edge[:, None] * edge)[None, None], padding=1)[0, 0]
     return tuple((y - 8, x - 8, soft[y, x].item()) for y, x in soft.nonzero().tolist() if soft[y, x] > 1e-9)
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #be84bb58
 @_corruption
 def _defocus_blur(x: Tensor, c: tuple[float, float], generator) -> Tensor:
     taps, (H, W) = _disk(*c), x.shape[-2:]
@@ -327,7 +327,7 @@ def _smear(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
         out.add_(runs.index_select(0, first.flatten()).view_as(x), alpha=weight)
     return _cut(out, 0.5 / 257)  # ImageMagick rounds to 16 bits, then cuts to 8
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #29c8e7ea
 @_corruption
 def _motion_blur(x: Tensor, c: tuple[int, float], generator) -> Tensor:
     return _smear(x, *c, _uniform(x, (len(x),), -45, 45, generator))
@@ -344,12 +344,12 @@ def _zoom_matrix(size: int, factor: float) -> Tensor:
     matrix.scatter_(1, (low.long() + top)[:, None], (1 - (at - low))[:, None])
     return matrix.scatter_(1, (low.long() + top + 1)[:, None], (at - low)[:, None]).float()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #de5158b3
 def _zoomed(x: Tensor, factor: float) -> Tensor:
     "The middle of each image, enlarged"
     return _both_axes(x, *(_zoom_matrix(size, factor) for size in x.shape[-2:]))
 
-# %% ../../nbs/blocks/corruptions.ipynb #de5158b3
+# %% ../../nbs/blocks/corruptions.ipynb #2344f224
 @lru_cache(maxsize=8)
 def _zoom_map(height: int, width: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
     "The mean over all zooms as a sparse matrix of the pixels: columns, start of each row, entries"
@@ -360,7 +360,7 @@ def _zoom_map(height: int, width: int, count: int) -> tuple[Tensor, Tensor, Tens
     total /= count + 1
     return tuple(torch.from_numpy(part) for part in (total.indices, total.indptr, total.data.astype("f4")))
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #ad155fcd
 @_corruption
 def _zoom_blur(x: Tensor, count: int, generator) -> Tensor:
     column, start, weight = (part.to(x.device) for part in _zoom_map(*x.shape[-2:], count))
@@ -484,7 +484,7 @@ def _distance(edge: Tensor, limit: int = 20) -> Tensor:
         best[..., here, :] = torch.minimum(best[..., here, :], _moves(run[..., there, :], float(abs(dy))))
     return best
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #3d8439ba
 def _moves(a: Tensor, b: float) -> Tensor:
     "Length of the shortest path over `a` columns and `b` rows"
     long, short = a.clamp(min=b), a.clamp(max=b)
@@ -508,7 +508,7 @@ def _brightness(x: Tensor, shift: float, generator) -> Tensor:
     brighter = (value + shift).clamp_(max=1)
     return torch.where(value > 0, x * (brighter / value), brighter)
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #1bf0070c
 @_corruption
 def _saturate(x: Tensor, c: tuple[float, float], generator) -> Tensor:
     value = x.amax(1, keepdim=True)
@@ -571,7 +571,7 @@ def _halved(chroma: Tensor) -> Tensor:
     turn = torch.arange(pairs.shape[-1] // 2, device=chroma.device) % 2
     return (pairs[..., ::2] + pairs[..., 1::2]).add_(1 + turn).div_(4).floor_()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #43921718
 @lru_cache(maxsize=16)
 def _triangle_matrix(size: int) -> Tensor:
     "Matrix (2 size, size) that doubles an axis: three parts of the near sample, one of the next"
@@ -579,7 +579,7 @@ def _triangle_matrix(size: int) -> Tensor:
     far = (out // 2 + 2 * (out % 2) - 1).clamp(0, size - 1)
     return 0.75 * F.one_hot(out // 2, size).float() + 0.25 * F.one_hot(far, size).float()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #60ed6950
 def _doubled(chroma: Tensor) -> Tensor:
     "Triangle interpolation to twice the size, whole levels"
     out = _both_axes(chroma, *(_triangle_matrix(size) for size in chroma.shape[-2:]))
@@ -623,13 +623,13 @@ def _box_matrix(size: int, small: int) -> Tensor:
     inside = ((gap > -0.5) & (gap <= 0.5)).double()
     return (inside / inside.sum(1, keepdim=True)).float()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #5b66b805
 @lru_cache(maxsize=64)
 def _repeat_matrix(small: int, size: int) -> Tensor:
     "Matrix (size, small) that repeats the nearest sample"
     return F.one_hot(((torch.arange(size, dtype=torch.float64) + 0.5) * small / size).long(), small).float()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #bc018b0f
 @_corruption
 def _pixelate(x: Tensor, scale: float, generator) -> Tensor:
     H, W = x.shape[-2:]
@@ -645,7 +645,7 @@ def _sampled(x: Tensor, at: Tensor, mode: str) -> Tensor:
     scaled = 2 * at / (size - 1) - 1 if mode == "mirror" else (2 * at + 1) / size - 1
     return F.grid_sample(x, scaled, padding_mode="reflection", align_corners=mode == "mirror")
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #f0bde53b
 def _moved(x: Tensor, reach: float, generator) -> Tensor:
     "Images under a random affine map that moves three points by up to `reach` pixels in each direction"
     (N, _, H, W), r = x.shape, min(x.shape[-2:]) // 3
@@ -656,7 +656,7 @@ def _moved(x: Tensor, reach: float, generator) -> Tensor:
     source = F.pad(_grid(x).flatten(0, 1), (0, 1), value=1.0) @ back
     return _sampled(x, source.view(N, H, W, 2), "mirror")
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #a614c138
 def _grid(x: Tensor) -> Tensor:
     "Positions (H, W, 2) = (column, row) of the pixels"
     row, column = (torch.arange(float(size), device=x.device) for size in x.shape[-2:])
