@@ -22,7 +22,7 @@ DETERMINISTIC = [
     "gaussian_blur", "defocus_blur", "zoom_blur", "brightness", "contrast", "saturate", "jpeg_compression", "pixelate",
 ]
 GROWING = set(CORRUPTIONS) - {
-    "motion_blur", "glass_blur", "frost", "spatter", "saturate", "elastic_transform",
+    "motion_blur", "glass_blur", "frost", "saturate", "elastic_transform",
 }
 
 
