@@ -1183,9 +1183,8 @@ def loop_arms(
 def benchmark(
     settings: Settings,                          # device and where rows are stored
     *, shapes: Iterable[tuple[int, int]] = ((1536, 576), (4096, 4096)), # (O, I) of the products
-    widths: Iterable[int] = (2, 3, 4), group_size: int = 64,            # bits and g of the products
+    widths: Iterable[int] = (2, 3, 4), group_size: int = 64, repeats: int = 11, # bits, g and timed rounds of the products
     loops: Iterable[tuple[int, int]] = ((576, 576), (576, 1536)),       # (O, I) of the column loops
-    repeats: int = 11,                           # timed rounds of a product; a loop has five
 ) -> list[dict]:                                 # rows for `bench.save_rows`
     "Race the packed products and the column loops, one row an arm"
     from weightbook.book import bench
