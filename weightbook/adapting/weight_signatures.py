@@ -52,12 +52,12 @@ def projection_coefficient(
 def project_out(
     v: Tensor,           # any shape, floating point
     a: Tensor,           # the direction to remove, shape and dtype of `v`
-    *, eps: float = 0.0, # a direction of at most this norm counts as zero; ≥ 0
+    *, eps: float = 0.0, # a direction without a larger entry counts as zero; ≥ 0
 ) -> Tensor:             # shape and dtype of `v`, orthogonal to `a`; `v` itself where `a` is zero
     "`v` without its component along `a`, both read as flat vectors, eq. (1)"
     check_tensor("v", v, floating=True, finite=True)
     check_tensor("a", a, shape=tuple(v.shape), floating=True, finite=True)
-    if a.detach().norm() <= check_real("eps", eps, low=0):
+    if not (a.detach().abs() > check_real("eps", eps, low=0)).any():
         return v.clone()
     wide = torch.promote_types(v.dtype, torch.float32)
     return (v.to(wide) - projection_coefficient(v, a) * a.to(wide)).to(v.dtype)
