@@ -651,16 +651,16 @@ def _race_arms(convolutions: int, count: int, device: str) -> tuple[dict[str, Ca
     "Calls to time, and the bytes each has to move"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = build_network("vgg-16", 3, 10).to(device)
+        model, plain, dialled = (build_network("vgg-16", 3, 10).to(device) for _ in range(3))
     keys = shallow_keys(model, convolutions)
     state = {key: t.detach().clone() for key, t in model.state_dict().items()}
     gen = torch.Generator().manual_seed(0)
     many = [WeightSignature({key: 1e-3 * torch.randn(state[key].shape, generator=gen) for key in keys}) for _ in range(count)]
-    one, several = SignaturePatch(model, many[0]), SignaturePatch(build_network("vgg-16", 3, 10).to(device), many)
+    one, several = SignaturePatch(model, many[0]), SignaturePatch(dialled, many)
     source, target, signature = [state[key] for key in keys], [torch.empty_like(state[key]) for key in keys], many[0]
 
     def first_idea() -> None:
-        model.load_state_dict({key: t + 0.5 * signature.tensors[key].to(t) if key in signature.tensors else t for key, t in state.items()})
+        plain.load_state_dict({key: t + 0.5 * signature.tensors[key].to(t) if key in signature.tensors else t for key, t in state.items()})
 
     arms = {"copy of the kept tensors": lambda: torch._foreach_copy_(target, source), "off": one.remove,
             "on": lambda: one.set(0.5), f"dial, {count} signatures": lambda: several.set([0.1] * count), "new state dict": first_idea}
@@ -944,8 +944,8 @@ def study_images(
     x, y = _pool(study.source, split, every if split == "train" else None, settings)
     half = (int(y.max()) + 1) // 2
     if part == "pre":
-        return (x[: study.pre_images].rot90(1, (2, 3)) if study.source == "digits" else x[: study.pre_images]), y[: study.pre_images]
-    if study.source == "cifar10" and split == "train":
+        return x[: study.pre_images], y[: study.pre_images]
+    if split == "train":
         x, y = x[study.pre_images :], y[study.pre_images :]
     mine = (y < half) if part in ("A", "new") else (y >= half)
     start = study.images + study.validation if part == "new" else 0
