@@ -314,7 +314,7 @@ def extract_signature(
     if not shapes:
         raise ValueError("`keys` must name at least one tensor, got none")
     parts = [_fitting(state, shapes, name) for name, state in (("robust", robust), ("clean", clean), ("pretrained", start))]
-    origin = {"projected": str(project).lower()} | ({} if pretrained is None else {"pretrained": fingerprint(start, shapes)})
+    origin = {"projected": str(project).lower()} | ({} if pretrained is None else {"pretrained": fingerprint(start)})
     tensors = {key: _one_signature(*(part[key] for part in parts), project) for key in shapes}
     return WeightSignature(tensors, origin | {key: str(value) for key, value in meta.items()})
 
@@ -426,7 +426,7 @@ def apply_signatures(
     lam = _weights(weights, len(found), code_compat)
     for signature in found:
         _fitting(state, {key: t.shape for key, t in signature.tensors.items()}, "target")
-        if pretrained is not None and signature.meta.get("pretrained") != fingerprint(pretrained, signature.tensors):
+        if pretrained is not None and signature.meta.get("pretrained") != fingerprint(pretrained):
             raise ValueError(f"`signatures` must start from `pretrained`, got fingerprint {signature.meta.get('pretrained')}")
     out = dict(state)
     for key in dict.fromkeys(key for s in found for key in s.tensors):
