@@ -13,208 +13,364 @@ from functools import lru_cache
 # %% ../../nbs/blocks/corruptions.ipynb #af8a9c6a
 import torch
 import torch.nn.functional as F
+from scipy import sparse
 from torch import Tensor
 
 from ..book.checks import check_choice, check_integer, check_tensor
 
 # %% ../../nbs/blocks/corruptions.ipynb #fea296a6
 _NOISE = {
-    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),    # standard deviation
-    "shot_noise": (500, 250, 100, 75, 50),               # photons of a white pixel
-    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),     # share of values replaced
-    "speckle_noise": (0.06, 0.10, 0.12, 0.16, 0.20),     # standard deviation, relative to the value
+    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation
+    "shot_noise": (500, 250, 100, 75, 50),             # photons of a white pixel
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),   # share of the values replaced
+    "speckle_noise": (0.06, 0.10, 0.12, 0.16, 0.20),   # standard deviation, relative to the value
 }
 _BLUR = {
-    "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),                                          # sigma
+    "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),                                          # sigma, in pixels as all below
     "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)),        # radius, sigma of its edge
     "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),  # sigma, reach, rounds
     "motion_blur": ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5)),                   # radius, sigma
-    "zoom_blur": (7, 12, 16, 21, 26),                                                    # number of zooms, 1 % apart
+    "zoom_blur": (7, 12, 16, 21, 26),                                                    # zooms, 1 % apart
 }
 
 # %% ../../nbs/blocks/corruptions.ipynb #179701a8
 _WEATHER = {
-    "fog": ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)),           # density, decay of its texture
-    "frost": ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),        # weights of image and frost
-    "snow": (  # mean, standard deviation, zoom and threshold of the flakes, radius and sigma of their fall, image weight
+    "fog": ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)),     # density, decay of its detail
+    "frost": ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),  # weights of image and photograph
+    "snow": (  # mean, deviation, zoom and threshold of the flakes; radius and sigma of their fall; weight of the image
         (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95), (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
     ),
-    "spatter": (  # mean, standard deviation, sigma and threshold of the drops, strength or edge sigma, mud instead of water
+    "spatter": (  # mean, deviation, sigma and threshold of the drops; strength, or sigma of the edge; True: mud, not water
         (0.62, 0.1, 0.7, 0.7, 0.5, False), (0.65, 0.1, 0.8, 0.7, 0.5, False), (0.65, 0.3, 1.0, 0.69, 0.5, False),
         (0.65, 0.1, 0.7, 0.69, 0.6, True), (0.65, 0.1, 0.5, 0.68, 0.6, True),
     ),
-    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),                                       # added to the HSV value
+    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),                                 # added to the value of HSV
 }
+
+# %% ../../nbs/blocks/corruptions.ipynb #92386629
 _DIGITAL = {
-    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),                                         # factor
-    "saturate": ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),        # factor and offset
-    "jpeg_compression": (80, 65, 58, 50, 40),                                        # quality
-    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),                                       # scale
-    "elastic_transform": (  # amplitude, sigma and reach of the affine map, all in image sizes
+    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),                                   # factor
+    "saturate": ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),  # factor and offset of the saturation
+    "jpeg_compression": (80, 65, 58, 50, 40),                                  # quality
+    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),                                 # size of the small image
+    "elastic_transform": (  # amplitude and sigma of the waves, reach of the affine map; 1 is the smaller side
         (0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03),
     ),
 }
 
-# %% ../../nbs/blocks/corruptions.ipynb #92386629
+# %% ../../nbs/blocks/corruptions.ipynb #543faa95
 _GROUPS = {"noise": _NOISE, "blur": _BLUR, "weather": _WEATHER, "digital": _DIGITAL}
-FAMILIES = {family: tuple(table) for family, table in _GROUPS.items()}
-SEVERITIES = {name: steps for table in _GROUPS.values() for name, steps in table.items()}
+FAMILIES = {family: tuple(steps) for family, steps in _GROUPS.items()}
+SEVERITIES = {name: steps for group in _GROUPS.values() for name, steps in group.items()}
 CORRUPTIONS = tuple(SEVERITIES)
-AVAILABLE = tuple(name for name in CORRUPTIONS if name != "frost")
+AVAILABLE = tuple(name for name in CORRUPTIONS if name != "frost")  # without further files
 
-# %% ../../nbs/blocks/corruptions.ipynb #89af51e8
+# %% ../../nbs/blocks/corruptions.ipynb #51e61f21
+_GUARD = 1e-4  # in levels: a value this close below a whole level counts as that level
+_CORRUPT: dict[str, Callable] = {}  # name -> function(x, strength, generator, …), x float32 in [0, 1], (N, C, H, W)
+
+
+def _corruption(function: Callable) -> Callable:
+    "Enter `_name` as the corruption `name`"
+    _CORRUPT[function.__name__.removeprefix("_")] = function
+    return function
+
+# %% ../../nbs/blocks/corruptions.ipynb #367be1b4
+def corrupt(
+    images: Tensor,      # (N, C, H, W), uint8, C = 1 or 3, H and W at least 8, on any device
+    name: str,           # one of `CORRUPTIONS`
+    severity: int = 5,   # from 1 (mild) to 5 (strong)
+    generator: torch.Generator | None = None,  # source of chance, on the device of `images`; None: the global one
+    **assets,            # frost needs `textures`, uint8 (K, 3, h, w), h >= H, w >= W; glass_blur takes `swap`, a bool
+) -> Tensor:             # shape, dtype and device of `images`
+    "Corrupt each image of a batch, with chance of its own; ValueError or TypeError for what does not fit"
+    check_tensor("images", images, ndim=4)
+    _check_images(images, generator)
+    check_choice("name", name, CORRUPTIONS)
+    strength = SEVERITIES[name][check_integer("severity", severity, low=1, high=5) - 1]
+    assets = _check_assets(images, name, assets)
+    out = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
+    many = max(1, _CHUNK[images.device.type == "cpu"] // images.shape[1:].numel())
+    for first in range(0, len(images), many):
+        part = slice(first, first + many)
+        out[part] = _corrupted(images[part], name, strength, generator, assets)
+    return out
+
+# %% ../../nbs/blocks/corruptions.ipynb #1c4f9bb1
+_CHUNK = {True: 2**18, False: 2**26}  # values worked on at a time: on a CPU, where one megabyte stays in cache, and elsewhere
+
+
+def _corrupted(images: Tensor, name: str, strength, generator, assets: dict) -> Tensor:
+    "One piece of a batch: to [0, 1], corrupted, back to levels, which the caller's copy into uint8 cuts"
+    x = images.float().div_(255)
+    grey = x.shape[1] == 1 and name in _PAINTING
+    y = _CORRUPT[name](x.expand(-1, 3, -1, -1) if grey else x, strength, generator, **assets)
+    y = _luma(y.clamp(0, 1)) if grey else y
+    return (255 * y).add_(_GUARD).clamp_(0, 255)
+
+# %% ../../nbs/blocks/corruptions.ipynb #ad1fe70c
+_PAINTING = ("frost", "saturate", "spatter")
+
+
+def _luma(x: Tensor) -> Tensor:
+    "Grey (N, 1, H, W) of an image with three channels; one with a single channel as it is"
+    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device)
+    return (weights @ x.flatten(2)).view(len(x), 1, *x.shape[2:]) if x.shape[1] == 3 else x
+
+# %% ../../nbs/blocks/corruptions.ipynb #a431d795
+def _check_images(images: Tensor, generator) -> None:
+    "Refuse images and generators that `corrupt` cannot use"
+    if images.dtype != torch.uint8:
+        raise TypeError(f"`images` must have dtype uint8, levels from 0 to 255, got {images.dtype}")
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"`images` must be (N, C, H, W) with C = 1 or 3, got {tuple(images.shape)}")
+    if min(images.shape[2:]) < 8:
+        raise ValueError(f"`images` must be at least 8 pixels high and wide, got {tuple(images.shape)}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"`generator` must be a torch.Generator or None, got {type(generator).__name__}")
+    if generator is not None and generator.device.type != images.device.type:
+        raise ValueError(f"`generator` must be on the device of `images`, {images.device}, got {generator.device}")
+
+# %% ../../nbs/blocks/corruptions.ipynb #a6467b60
+_ASSETS = {"frost": "textures", "glass_blur": "swap"}
+
+# %% ../../nbs/blocks/corruptions.ipynb #b9f62d1d
+def _check_assets(images: Tensor, name: str, assets: dict) -> dict:
+    "The checked assets: `textures` must be there for frost, `swap` may be there for glass"
+    if unknown := sorted(assets.keys() - {_ASSETS.get(name)}):
+        known = [f"{asset!r} for {owner!r}" for owner, asset in _ASSETS.items()]
+        raise TypeError(f"`assets` may hold {' and '.join(known)}, got {unknown[0]!r} for {name!r}")
+    if name == "frost":
+        return {"textures": _check_textures(images, assets.get("textures"))}
+    if not isinstance(assets.get("swap", False), bool):
+        raise TypeError(f"`swap` must be True or False, got {assets['swap']!r}")
+    return assets
+
+# %% ../../nbs/blocks/corruptions.ipynb #472ce251
+def _check_textures(images: Tensor, textures) -> Tensor:
+    "Photographs of frost on the device of `images`"
+    if textures is None:
+        raise ValueError(
+            "`textures` must be given for 'frost': photographs of frost, uint8 (K, 3, h, w); they are not part of this "
+            "package. `AVAILABLE` holds the corruptions that need no files"
+        )
+    (H, W), shape = images.shape[2:], tuple(check_tensor("textures", textures, shape=(None, 3, None, None)).shape)
+    if textures.dtype != torch.uint8:
+        raise TypeError(f"`textures` must have dtype uint8, levels from 0 to 255, got {textures.dtype}")
+    if not len(textures) or shape[2] < H or shape[3] < W:
+        raise ValueError(f"`textures` must be (K, 3, h, w) with K >= 1, h >= {H} and w >= {W}, got {shape}")
+    return textures.to(images.device).contiguous()
+
+# %% ../../nbs/blocks/corruptions.ipynb #f7a82804
 def _uniform(like: Tensor, shape: Sequence[int], low: float, high: float, generator) -> Tensor:
-    "Independent uniform numbers of the given shape, float32, on the device of `like`"
+    "Independent uniform numbers, float32, on the device of `like`"
     return torch.empty(shape, device=like.device).uniform_(low, high, generator=generator)
 
 
 def _normal(like: Tensor, shape: Sequence[int], mean: float, std: float, generator) -> Tensor:
-    "Independent normal numbers of the given shape, float32, on the device of `like`"
+    "Independent normal numbers, float32, on the device of `like`"
     return torch.empty(shape, device=like.device).normal_(mean, std, generator=generator)
 
-# %% ../../nbs/blocks/corruptions.ipynb #51e61f21
+# %% ../../nbs/blocks/corruptions.ipynb #e9b80b30
+@_corruption
 def _gaussian_noise(x: Tensor, std: float, generator) -> Tensor:
-    return x + _normal(x, x.shape, 0, std, generator)
+    return _normal(x, x.shape, 0, std, generator).add_(x)
 
 
-def _shot_noise(x: Tensor, photons: float, generator) -> Tensor:
-    return torch.poisson(x * photons, generator) / photons
-
-
+@_corruption
 def _speckle_noise(x: Tensor, std: float, generator) -> Tensor:
-    return x * _normal(x, x.shape, 1, std, generator)
+    return _normal(x, x.shape, 1, std, generator).mul_(x)
 
 
+@_corruption
 def _impulse_noise(x: Tensor, amount: float, generator) -> Tensor:
-    u = _uniform(x, x.shape, 0, 1, generator)
-    return torch.where(u < amount, (u < amount / 2).to(x.dtype), x)
+    end = 1 / (1 - amount)
+    return _uniform(x, x.shape, -end, end, generator).trunc_().add_(x)
 
-# %% ../../nbs/blocks/corruptions.ipynb #ad1fe70c
+# %% ../../nbs/blocks/corruptions.ipynb #10fad680
+@lru_cache(maxsize=8)
+def _poisson_levels(photons: float) -> Tensor:
+    "Probabilities (256, 256) of each level after shot noise, one row for each level before, float64"
+    count = torch.arange(2 * int(photons) + 1, dtype=torch.float64)
+    rate = torch.arange(256, dtype=torch.float64)[:, None] * (photons / 255)
+    weight = torch.exp(torch.xlogy(count, rate) - rate - torch.lgamma(count + 1))
+    level = (255 * count / photons + _GUARD).floor().clamp(max=255).long()
+    table = torch.zeros(256, 256, dtype=torch.float64).index_add_(1, level, weight)
+    table[:, 255] += 1 - table.sum(1)
+    return table
+
+# %% ../../nbs/blocks/corruptions.ipynb #1e285b86
+@lru_cache(maxsize=8)
+def _alias_table(photons: float) -> Tensor:
+    "The rows of `_poisson_levels` for sampling, int32 (65536,): 23 bits of threshold, 8 bits of the second column"
+    share, row = 256 * _poisson_levels(photons), torch.arange(256)
+    keep, other = torch.ones_like(share), torch.zeros(256, 256, dtype=torch.long)
+    done = torch.zeros(256, 256, dtype=torch.bool)
+    for _ in range(255):
+        low = share.masked_fill(done, torch.inf).argmin(1)
+        high = share.masked_fill(done, -torch.inf).argmax(1)
+        keep[row, low], other[row, low], done[row, low] = share[row, low], high, True
+        share[row, high] -= 1 - share[row, low]
+    threshold = (2**23 * keep).round().long().clamp(0, 2**23 - 1)
+    return (threshold * 256 + other).int().flatten()
+
+# %% ../../nbs/blocks/corruptions.ipynb #0f2947e5
+@_corruption
+def _shot_noise(x: Tensor, photons: float, generator) -> Tensor:
+    draw = torch.empty(x.shape, dtype=torch.int32, device=x.device).random_(generator=generator)
+    column, row = draw & 255, (255 * x).round_().int()
+    entry = _alias_table(photons).to(x.device).index_select(0, (256 * row + column).flatten()).view_as(draw)
+    return torch.where(draw >> 8 < entry >> 8, column, entry & 255) / 255
+
+# %% ../../nbs/blocks/corruptions.ipynb #bc3aa06d
 def _border(index: Tensor, size: int, mode: str) -> Tensor:
-    "Indices inside 0 … size - 1 for positions beyond the border, by repeating or mirroring pixels"
+    "Positions beyond the border brought back inside 0 … size - 1, by repeating the last pixel or by mirroring"
     if mode == "nearest":
         return index.clamp(0, size - 1)
-    if mode == "reflect":  # … c b a | a b c … : the edge of the image is the mirror
-        return size - 1 - (index.remainder(2 * size) - size + 0.5).abs().sub(0.5).long()
-    return size - 1 - (index.remainder(2 * size - 2) - size + 1).abs()  # "mirror": the border pixel is
-
-
-def _from_numpy(matrix) -> Tensor:
-    return torch.as_tensor(matrix, dtype=torch.float64)
-
-# %% ../../nbs/blocks/corruptions.ipynb #a431d795
-@lru_cache(maxsize=64)
-def _gaussian_matrix(size: int, sigma: float, truncate: float, mode: str) -> Tensor:
-    "Matrix (size, size) of the Gaussian filter along an axis"
-    radius = int(truncate * sigma + 0.5)
-    taps = torch.arange(-radius, radius + 1)
-    weights = torch.exp(-0.5 * (taps / max(sigma, 1e-12)) ** 2)
-    source = _border(torch.arange(size)[:, None] + taps, size, mode)
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    return matrix.scatter_add_(1, source, (weights / weights.sum()).double().expand(size, -1)).float()
+    index = index.remainder(2 * size)  # "reflect": … b a | a b …, the mirror is the edge of the image
+    return torch.minimum(index, 2 * size - 1 - index)
 
 
 def _both_axes(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     "Apply a matrix (H', H) along the height and one (W', W) along the width"
     return rows.to(x) @ (x @ columns.to(x).mT)
 
+# %% ../../nbs/blocks/corruptions.ipynb #4dbbbc65
+@lru_cache(maxsize=64)
+def _gaussian_matrix(size: int, sigma: float, truncate: float, mode: str) -> Tensor:
+    "Matrix (size, size) of a Gaussian filter that ends after `truncate` standard deviations"
+    reach = int(truncate * sigma + 0.5)
+    taps = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (taps.double() / max(sigma, 1e-12)) ** 2)
+    source = _border(torch.arange(size)[:, None] + taps, size, mode)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    return matrix.scatter_add_(1, source, (weights / weights.sum()).expand(size, -1)).float()
 
+# %% ../../nbs/blocks/corruptions.ipynb #c3a67c70
 def _gaussian(x: Tensor, sigma: float, truncate: float = 4.0, mode: str = "nearest") -> Tensor:
     "Gaussian filter of the last two axes"
     return _both_axes(x, *(_gaussian_matrix(size, sigma, truncate, mode) for size in x.shape[-2:]))
 
-# %% ../../nbs/blocks/corruptions.ipynb #a6467b60
+# %% ../../nbs/blocks/corruptions.ipynb #80f8d741
+@_corruption
 def _gaussian_blur(x: Tensor, sigma: float, generator) -> Tensor:
     return _gaussian(x, sigma)
 
-# %% ../../nbs/blocks/corruptions.ipynb #bd15c8b6
+# %% ../../nbs/blocks/corruptions.ipynb #0ad5eff2
 @lru_cache(maxsize=8)
 def _disk(radius: float, sigma: float) -> tuple[tuple[int, int, float], ...]:
-    "Taps (dy, dx, weight) of a disk with softened edge"
-    reach = 8
-    line = torch.arange(-reach, reach + 1)
+    "The taps (row, column, weight) of a disk with a soft edge"
+    line = torch.arange(-8, 9)
     disk = (line[:, None] ** 2 + line**2 <= radius**2).double()
     edge = torch.exp(-torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64) / (2 * sigma**2))
     edge = edge / edge.sum()
     soft = F.conv2d((disk / disk.sum())[None, None], (edge[:, None] * edge)[None, None], padding=1)[0, 0]
-    return tuple((y - reach, x - reach, soft[y, x].item()) for y, x in soft.nonzero().tolist() if soft[y, x] > 1e-9)
+    return tuple((y - 8, x - 8, soft[y, x].item()) for y, x in soft.nonzero().tolist() if soft[y, x] > 1e-9)
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #be84bb58
+@_corruption
 def _defocus_blur(x: Tensor, c: tuple[float, float], generator) -> Tensor:
-    taps = _disk(*c)
+    taps, (H, W) = _disk(*c), x.shape[-2:]
     p = max(abs(dy) for dy, _, _ in taps)
-    (H, W), padded, out = x.shape[-2:], F.pad(x, (p, p, p, p), mode="reflect"), torch.zeros_like(x)
+    padded, out = F.pad(x, (p, p, p, p), mode="reflect"), torch.zeros_like(x)
     for dy, dx, weight in taps:
         out.add_(padded[..., p + dy : p + dy + H, p + dx : p + dx + W], alpha=weight)
     return out
 
-# %% ../../nbs/blocks/corruptions.ipynb #12fa5539
-def _smear(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
-    "Mean along a half-line from each pixel, one direction an image"
-    width = 2 * radius + 1
-    weights = torch.exp(-0.5 * (torch.arange(width, dtype=torch.float64) / sigma) ** 2)
-    weights = [w for w in (weights / weights.sum()).tolist() if w > 1e-7]
-    N, C, H, W = x.shape
-    p, step, angle = len(weights), torch.arange(len(weights), device=x.device), torch.deg2rad(degrees.double())
-    dy, dx = (torch.ceil(step * f(angle)[:, None] - 0.5).long() for f in (torch.sin, torch.cos))
-    padded = F.pad(x, (p, p, p, p), mode="replicate").flatten(2)
-    rows, columns = (torch.arange(size, device=x.device) + p for size in (H, W))
-    grid, shift = (rows[:, None] * (W + 2 * p) + columns).flatten(), dy * (W + 2 * p) + dx
-    out = torch.zeros(N, C, H * W, device=x.device)
-    for k, weight in enumerate(weights):
-        index = (grid + shift[:, k, None])[:, None].expand(-1, C, -1)
-        out.add_(padded.gather(2, index), alpha=weight)
-    return _rounded(out.view_as(x))
-
-
-def _rounded(x: Tensor) -> Tensor:
-    "The nearest of 256 levels"
-    return (255 * x + 0.5).floor() / 255
-
-# %% ../../nbs/blocks/corruptions.ipynb #3bbbfa61
-def _motion_blur(x: Tensor, c: tuple[int, float], generator) -> Tensor:
-    return _smear(x, *c, _uniform(x, (len(x),), -45, 45, generator))
-
-# %% ../../nbs/blocks/corruptions.ipynb #710d4c5c
-@lru_cache(maxsize=256)
-def _zoom_matrix(size: int, factor: float) -> Tensor:
-    "Matrix (size, size) that enlarges the centre by `factor`, bilinear"
-    crop = math.ceil(size / factor)
-    full, top = round(crop * factor), (size - crop) // 2
-    at = torch.arange(size, dtype=torch.float64) + (full - size) // 2
-    at = at * ((crop - 1) / max(full - 1, 1))
-    low = at.floor().clamp(0, max(crop - 2, 0))
-    matrix = torch.zeros(size, size, dtype=torch.float64)
-    matrix.scatter_add_(1, (low.long() + top)[:, None], (1 - (at - low))[:, None])
-    return matrix.scatter_add_(1, (low.long() + top + 1).clamp(max=size - 1)[:, None], (at - low)[:, None]).float()
-
-
-def _zoomed(x: Tensor, factor: float) -> Tensor:
-    return _both_axes(x, *(_zoom_matrix(size, factor) for size in x.shape[-2:]))
-
-
-def _zoom_blur(x: Tensor, count: int, generator) -> Tensor:
-    total = 2 * x
-    for k in range(1, count):
-        total += _zoomed(x, 1 + 0.01 * k)
-    return total / (count + 1)
-
-# %% ../../nbs/blocks/corruptions.ipynb #b0501139
+# %% ../../nbs/blocks/corruptions.ipynb #8165dabc
+@_corruption
 def _glass_blur(x: Tensor, c: tuple[float, int, int], generator, swap: bool = False) -> Tensor:
     sigma, reach, rounds = c
     N, C, H, W = x.shape
-    x = (255 * _gaussian(x, sigma) + _GUARD).floor() / 255
+    x = _cut(_gaussian(x, sigma))
     for _ in range(rounds):
         offset = torch.randint(4, (N, H - reach - 1, W - reach - 1), generator=generator, device=x.device)
         source = torch.arange(H * W, device=x.device).view(H, W).repeat(N, 1, 1)
         source[:, reach + 1 :, reach + 1 :] -= (offset & 1) + (offset >> 1) * W
-        x = x.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, C, -1)).view_as(x)
+        if swap:
+            x = _traded(x, source.flatten(1))
+        else:
+            x = x.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, C, -1)).view_as(x)
     return _gaussian(x, sigma)
 
-# %% ../../nbs/blocks/corruptions.ipynb #f7a82804
+# %% ../../nbs/blocks/corruptions.ipynb #6b60a151
+def _cut(x: Tensor, guard: float = _GUARD) -> Tensor:
+    "Values in [0, 1] cut to whole levels of 255; `guard` levels below a whole one count as it"
+    return (255 * x).add_(guard).floor_().div_(255)
+
+
+def _traded(x: Tensor, source: Tensor) -> Tensor:
+    "Each pixel of whole levels (N, C, H, W), from the last to the first, trades places with the one at `source` (N, HW)"
+    unit = 256 ** torch.arange(x.shape[1], device=x.device)
+    pixels = ((255 * x).round().long().flatten(2) * unit[:, None]).sum(1).T.contiguous()
+    for at in range(len(pixels) - 1, -1, -1):
+        mine, there = pixels[at].clone(), source[None, :, at]
+        pixels[at] = pixels.gather(0, there)[0]
+        pixels.scatter_(0, there, mine[None])
+    return ((pixels.T[:, None] // unit[:, None]) % 256).view_as(x) / 255
+
+# %% ../../nbs/blocks/corruptions.ipynb #04eb9429
+def _smear(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
+    "Gaussian mean along a half-line from each pixel, one direction (N,) an image, cut to levels"
+    weights = torch.exp(-0.5 * (torch.arange(2 * radius + 1, dtype=torch.float64) / sigma) ** 2)
+    weights = [w for w in (weights / weights.sum()).tolist() if w > 1e-7]
+    (N, C, H, W), p, angle = x.shape, len(weights), torch.deg2rad(degrees)
+    step = torch.arange(p, device=x.device)[:, None]
+    dy, dx = (torch.ceil(step * part - 0.5).long() for part in (angle.sin(), angle.cos()))
+    padded = F.pad(x, (p, p, p, p), mode="replicate")
+    runs = padded.flatten().unfold(0, W, 1)  # all runs of W values
+    start = torch.arange(p, padded.numel(), W + 2 * p, device=x.device).view(N, C, -1)[..., p : p + H]
+    start = start + (dy * (W + 2 * p) + dx)[:, :, None, None]
+    out = torch.zeros(x.shape, device=x.device)
+    for first, weight in zip(start, weights, strict=True):
+        out.add_(runs.index_select(0, first.flatten()).view_as(x), alpha=weight)
+    return _cut(out, 0.5 / 257)  # ImageMagick rounds to 16 bits, then cuts to 8
+
+# %% ../../nbs/blocks/corruptions.ipynb #29c8e7ea
+@_corruption
+def _motion_blur(x: Tensor, c: tuple[int, float], generator) -> Tensor:
+    return _smear(x, *c, _uniform(x, (len(x),), -45, 45, generator))
+
+# %% ../../nbs/blocks/corruptions.ipynb #068dd8c3
+@lru_cache(maxsize=256)
+def _zoom_matrix(size: int, factor: float) -> Tensor:
+    "Matrix (size, size) that enlarges the middle by `factor`: crop, interpolate from end to end, trim"
+    crop = math.ceil(size / factor)
+    full, top = round(crop * factor), (size - crop) // 2
+    at = (torch.arange(size, dtype=torch.float64) + (full - size) // 2) * ((crop - 1) / (full - 1))
+    low = at.floor().clamp(0, crop - 2)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    matrix.scatter_(1, (low.long() + top)[:, None], (1 - (at - low))[:, None])
+    return matrix.scatter_(1, (low.long() + top + 1)[:, None], (at - low)[:, None]).float()
+
+# %% ../../nbs/blocks/corruptions.ipynb #de5158b3
+def _zoomed(x: Tensor, factor: float) -> Tensor:
+    "The middle of each image, enlarged"
+    return _both_axes(x, *(_zoom_matrix(size, factor) for size in x.shape[-2:]))
+
+# %% ../../nbs/blocks/corruptions.ipynb #2344f224
+@lru_cache(maxsize=8)
+def _zoom_map(height: int, width: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    "The mean over all zooms as a sparse matrix of the pixels: columns, start of each row, entries"
+    total = 2 * sparse.eye_array(height * width, format="csr")
+    for k in range(1, count):  # the last one is a little above 1.25, as in NumPy's arange
+        rows, columns = (_zoom_matrix(size, 1 + k * (1.01 - 1)).numpy() for size in (height, width))
+        total = total + sparse.kron(sparse.csr_array(rows), sparse.csr_array(columns), format="csr")
+    total /= count + 1
+    return tuple(torch.from_numpy(part) for part in (total.indices, total.indptr, total.data.astype("f4")))
+
+# %% ../../nbs/blocks/corruptions.ipynb #ad155fcd
+@_corruption
+def _zoom_blur(x: Tensor, count: int, generator) -> Tensor:
+    column, start, weight = (part.to(x.device) for part in _zoom_map(*x.shape[-2:], count))
+    pixels = x.flatten(2).permute(2, 0, 1).flatten(1)
+    out = F.embedding_bag(column, pixels, start, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    return out.mT.reshape(x.shape)
+
+# %% ../../nbs/blocks/corruptions.ipynb #aec7c9ad
 def _plasma(x: Tensor, decay: float, generator) -> Tensor:
-    "Height maps (N, H, W) between 0 and 1 by the diamond-square algorithm, one an image"
+    "Height maps (N, H, W) from 0 to 1 by diamonds and squares on a torus, one an image"
     N, (H, W) = len(x), x.shape[-2:]
     size = 1 << (max(H, W) - 1).bit_length()
     height, step, wobble = torch.zeros(N, size, size, device=x.device), size, 100.0
@@ -223,8 +379,7 @@ def _plasma(x: Tensor, decay: float, generator) -> Tensor:
         return neighbours / 4 + _uniform(x, neighbours.shape, -(wobble**2), wobble**2, generator)
 
     while step >= 2:
-        half = step // 2
-        corners = height[:, ::step, ::step]
+        half, corners = step // 2, height[:, ::step, ::step]
         pairs = corners + corners.roll(-1, 1)
         centres = displaced(pairs + pairs.roll(-1, 2))
         height[:, half::step, half::step] = centres
@@ -234,40 +389,38 @@ def _plasma(x: Tensor, decay: float, generator) -> Tensor:
     height -= height.amin((1, 2), keepdim=True)
     return (height / height.amax((1, 2), keepdim=True))[:, :H, :W]
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #0a878619
+@_corruption
 def _fog(x: Tensor, c: tuple[float, float], generator) -> Tensor:
     density, decay = c
     peak = x.amax((1, 2, 3), keepdim=True)
     return (x + density * _plasma(x, decay, generator)[:, None]) * (peak / (peak + density))
 
-# %% ../../nbs/blocks/corruptions.ipynb #e9b80b30
+# %% ../../nbs/blocks/corruptions.ipynb #786f5861
+@_corruption
 def _frost(x: Tensor, c: tuple[float, float], generator, textures: Tensor) -> Tensor:
     (N, _, H, W), (K, _, h, w) = x.shape, textures.shape
     which, top, left = (
-        torch.randint(n, (N, 1, 1, 1), generator=generator, device=x.device) for n in (K, h - H + 1, w - W + 1)
+        torch.randint(n, (N, 1, 1), generator=generator, device=x.device) for n in (K, h - H + 1, w - W + 1)
     )
-    channel, row, column = (torch.arange(n, device=x.device) for n in (3, H, W))
-    crops = textures[which, channel[:, None, None], top + row[:, None], left + column]
+    channel, row = torch.arange(3, device=x.device)[:, None], torch.arange(H, device=x.device)
+    start = ((which * 3 + channel) * h + top + row) * w + left
+    crops = textures.flatten().unfold(0, W, 1).index_select(0, start.flatten()).view_as(x)
     return c[0] * x + c[1] / 255 * crops
 
-# %% ../../nbs/blocks/corruptions.ipynb #faab8b25
-def _luma(x: Tensor) -> Tensor:
-    "Grey (N, 1, H, W) of an RGB image, by the weights of ITU-R BT.601"
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device)
-    return (x * weights[:, None, None]).sum(1, keepdim=True) if x.shape[1] == 3 else x
-
-
+# %% ../../nbs/blocks/corruptions.ipynb #103fa824
+@_corruption
 def _snow(x: Tensor, c: tuple[float, ...], generator) -> Tensor:
     mean, std, factor, threshold, radius, sigma, keep = c
-    (N, _, H, W) = x.shape
+    N, _, H, W = x.shape
     flakes = _zoomed(_normal(x, (N, 1, H, W), mean, std, generator), factor)
-    flakes = torch.where(flakes < threshold, 0, flakes).clamp(max=1)
-    flakes = (255 * flakes + _GUARD).floor() / 255
+    flakes = _cut(torch.where(flakes < threshold, 0, flakes).clamp(max=1))
     flakes = _smear(flakes, radius, sigma, _uniform(x, (N,), -135, -45, generator))
     pale = torch.maximum(x, 1.5 * _luma(x) + 0.5)
     return keep * x + (1 - keep) * pale + flakes + flakes.flip(2, 3)
 
-# %% ../../nbs/blocks/corruptions.ipynb #22d74e29
+# %% ../../nbs/blocks/corruptions.ipynb #fb823cff
+@_corruption
 def _spatter(x: Tensor, c: tuple, generator) -> Tensor:
     mean, std, sigma, threshold, strength, mud = c
     N, _, H, W = x.shape
@@ -278,286 +431,244 @@ def _spatter(x: Tensor, c: tuple, generator) -> Tensor:
         cover = _gaussian((liquid > threshold).to(x), strength)
         cover = torch.where(cover < 0.8, 0, cover)
         return x * (1 - cover) + paint * cover
-    levels = (255 * liquid.clamp(max=1) + _GUARD).floor()
-    layer = levels * _relief(levels)
+    levels = 255 * _cut(liquid.clamp(max=1))
+    layer = levels.round_() * _relief(levels)
     return x + paint * layer * (strength / layer.amax((1, 2, 3), keepdim=True).clamp(min=1e-9))
 
-# %% ../../nbs/blocks/corruptions.ipynb #10fad680
-def _relief(levels: Tensor) -> Tensor:
-    "Brightness (N, 1, H, W) of the drops: their distance from the nearest edge, equalised and embossed"
-    far = _distance(_canny(levels, 50, 150)).clamp(max=20)
-    far = _equalize(_filter3(far, _BOX).add(_GUARD).floor())
-    return (_filter3(_filter3(far, _EMBOSS).clamp(0, 255), _BOX) + 0.5).floor()
-
-
+# %% ../../nbs/blocks/corruptions.ipynb #1056cdb3
 _BOX = ((1 / 9, 1 / 9, 1 / 9),) * 3
 _EMBOSS = ((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0))
+_SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def _filter3(x: Tensor, kernel: Sequence[Sequence[float]], mode: str = "reflect") -> Tensor:
     "Correlation of (N, 1, H, W) with a 3 × 3 kernel"
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), torch.tensor(kernel, device=x.device)[None, None])
 
-# %% ../../nbs/blocks/corruptions.ipynb #1e285b86
+
+def _relief(levels: Tensor) -> Tensor:
+    "Brightness (N, 1, H, W), whole levels, of drops given as levels"
+    far = _distance(_canny(levels, 50, 150))
+    far = _equalized(_filter3(far, _BOX).add_(_GUARD).floor_())
+    embossed = _filter3(far, _EMBOSS).clamp_(0, 255)
+    return _filter3(embossed, _BOX).add_(0.5).floor_()
+
+# %% ../../nbs/blocks/corruptions.ipynb #e403a9ad
 def _canny(levels: Tensor, low: float, high: float) -> Tensor:
-    "Canny's edges of (N, 1, H, W), bool: ridges of the gradient above `low` that touch one above `high`"
-    sobel = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
-    gx, gy = (_filter3(levels, k, "replicate") for k in (sobel, tuple(zip(*sobel, strict=True))))
-    size = gx.abs() + gy.abs()
-    p, (H, W) = F.pad(size, (1, 1, 1, 1)), size.shape[-2:]
-    at = lambda dy, dx: p[..., 1 + dy : 1 + dy + H, 1 + dx : 1 + dx + W]  # noqa: E731
-    steep = 0.41421356237309503
-    across, along = gy.abs() < steep * gx.abs(), gy.abs() > (2 + steep) * gx.abs()
-    ridge = torch.where(gx * gy < 0, (size > at(-1, 1)) & (size > at(1, -1)), (size > at(-1, -1)) & (size > at(1, 1)))
-    ridge = torch.where(along, (size > at(-1, 0)) & (size >= at(1, 0)), ridge)
-    ridge = torch.where(across, (size > at(0, -1)) & (size >= at(0, 1)), ridge)
+    "Canny's edges of whole levels (N, 1, H, W), as bool"
+    gx, gy = (_filter3(levels, k, "replicate") for k in (_SOBEL, tuple(zip(*_SOBEL, strict=True))))
+    size, (H, W) = gx.abs() + gy.abs(), levels.shape[-2:]
+    p = F.pad(size, (1, 1, 1, 1))
+    at = lambda dy, dx: p[..., 1 + dy : 1 + dy + H, 1 + dx : 1 + dx + W]
+    flat, steep = math.tan(math.pi / 8), math.tan(3 * math.pi / 8)
+    falling = torch.where(gx * gy < 0, (size > at(-1, 1)) & (size > at(1, -1)), (size > at(-1, -1)) & (size > at(1, 1)))
+    ridge = torch.where(gy.abs() > steep * gx.abs(), (size > at(-1, 0)) & (size >= at(1, 0)), falling)
+    ridge = torch.where(gy.abs() < flat * gx.abs(), (size > at(0, -1)) & (size >= at(0, 1)), ridge)
     weak = ridge & (size > low)
     edge, before = weak & (size > high), None
     while before is None or not torch.equal(edge, before):
         before, edge = edge, weak & (F.max_pool2d(edge.float(), 3, 1, 1) > 0)
     return edge
 
-# %% ../../nbs/blocks/corruptions.ipynb #b78d1964
+# %% ../../nbs/blocks/corruptions.ipynb #54bb282c
 def _distance(edge: Tensor, limit: int = 20) -> Tensor:
-    "Distance to the nearest edge by moves of 1, 1.4 and 2.1969 (a step, a diagonal, a knight's move), at most `limit`"
-    W, far = edge.shape[-1], float(limit + 1)
-    column = torch.arange(W, device=edge.device, dtype=torch.float32)
+    "Distance (N, 1, H, W) from the nearest edge, at most `limit`"
+    H, W = edge.shape[-2:]
+    column = torch.arange(float(W), device=edge.device)
     left = torch.where(edge, column, -1e4).cummax(-1).values
     right = torch.where(edge, column, 1e4).flip(-1).cummin(-1).values.flip(-1)
-    run = torch.minimum(column - left, right - column).clamp(max=far)
-    best = torch.full_like(run, float(limit))
-    H = edge.shape[-2]
-    for dy in range(-min(limit, H - 1), min(limit, H - 1) + 1):
+    run = torch.minimum(column - left, right - column).clamp(max=limit + 1.0)
+    best, reach = torch.full_like(run, limit), min(limit, H - 1)
+    for dy in range(-reach, reach + 1):
         here, there = slice(max(0, -dy), H - max(0, dy)), slice(max(0, dy), H - max(0, -dy))
-        best[..., here, :] = torch.minimum(best[..., here, :], _chamfer(run[..., there, :], float(abs(dy))))
+        best[..., here, :] = torch.minimum(best[..., here, :], _moves(run[..., there, :], float(abs(dy))))
     return best
 
-
-def _chamfer(a: Tensor, b: float) -> Tensor:
+# %% ../../nbs/blocks/corruptions.ipynb #3d8439ba
+def _moves(a: Tensor, b: float) -> Tensor:
     "Length of the shortest path over `a` columns and `b` rows"
     long, short = a.clamp(min=b), a.clamp(max=b)
     return torch.where(long >= 2 * short, long + 0.1969 * short, 0.7969 * long + 0.6031 * short)
 
-# %% ../../nbs/blocks/corruptions.ipynb #107539cd
-def _equalize(levels: Tensor) -> Tensor:
-    "Histogram equalisation of each image of (N, 1, H, W), whole levels up to 20, to 0 … 255"
-    flat = levels.flatten(1).long()
-    count = torch.zeros(len(flat), 32, device=levels.device).scatter_add_(1, flat, torch.ones_like(levels.flatten(1)))
-    first = (count > 0).float().argmax(1, keepdim=True)
-    lowest = count.gather(1, first)
-    spread = (flat.shape[1] - lowest)
-    lut = ((count.cumsum(1) - lowest) * (255 / spread.clamp(min=1))).round().clamp(0, 255)
-    lut = torch.where(spread > 0, lut, torch.arange(32, device=levels.device))
-    return lut.gather(1, flat).view_as(levels)
+# %% ../../nbs/blocks/corruptions.ipynb #6f370d6a
+def _equalized(levels: Tensor) -> Tensor:
+    "Histogram equalisation to 0 … 255 of each image (N, 1, H, W) with whole levels up to 20"
+    flat, ones = levels.flatten(1).long(), torch.ones_like(levels.flatten(1))
+    count = torch.zeros(len(flat), 21, device=levels.device).scatter_add_(1, flat, ones)
+    lowest = count.gather(1, (count > 0).float().argmax(1, keepdim=True))
+    others = flat.shape[1] - lowest
+    spread = ((count.cumsum(1) - lowest) * (255 / others.clamp(min=1))).round_().clamp_(0, 255)
+    spread = torch.where(others > 0, spread, torch.arange(21, device=levels.device))
+    return spread.gather(1, flat).view_as(levels)
 
-# %% ../../nbs/blocks/corruptions.ipynb #88fdc2f0
-def _contrast(x: Tensor, factor: float, generator) -> Tensor:
-    return factor * x + (1 - factor) * x.mean((2, 3), keepdim=True)
-
-
+# %% ../../nbs/blocks/corruptions.ipynb #2b31e519
+@_corruption
 def _brightness(x: Tensor, shift: float, generator) -> Tensor:
     value = x.amax(1, keepdim=True)
-    brighter = (value + shift).clamp(max=1)
+    brighter = (value + shift).clamp_(max=1)
     return torch.where(value > 0, x * (brighter / value), brighter)
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #1bf0070c
+@_corruption
 def _saturate(x: Tensor, c: tuple[float, float], generator) -> Tensor:
-    value, chroma = x.amax(1, keepdim=True), x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+    value = x.amax(1, keepdim=True)
+    chroma = value - x.amin(1, keepdim=True)
     saturation = chroma / value.clamp(min=1e-9)
-    wanted = (saturation * c[0] + c[1]).clamp(0, 1)
-    red = torch.tensor([0.0, 1.0, 1.0], device=x.device)[:, None, None] * value  # the hue of grey is that of red
-    return value - wanted * torch.where(chroma > 0, (value - x) / saturation.clamp(min=1e-9), red)
+    wanted = (saturation * c[0] + c[1]).clamp_(0, 1)
+    red = torch.tensor([0.0, 1.0, 1.0], device=x.device)[:, None, None] * value  # grey has the hue of red
+    return value - torch.where(chroma > 0, (value - x) * (wanted / saturation.clamp(min=1e-9)), red * wanted)
 
-# %% ../../nbs/blocks/corruptions.ipynb #bc3aa06d
+# %% ../../nbs/blocks/corruptions.ipynb #99a767f2
+@_corruption
+def _contrast(x: Tensor, factor: float, generator) -> Tensor:
+    return ((1 - factor) * x.mean((2, 3), keepdim=True)).add(x, alpha=factor)
+
+# %% ../../nbs/blocks/corruptions.ipynb #6d8f74ff
 _LUMINANCE = """
 16 11 10 16  24  40  51  61    12 12 14 19  26  58  60  55    14 13 16 24  40  57  69  56    14 17 22 29  51  87  80  62
 18 22 37 56  68 109 103  77    24 35 55 64  81 104 113  92    49 64 78 87 103 121 120 101    72 92 95 98 112 100 103  99
 """
-_CHROMINANCE = "17 18 24 47 {0}  18 21 26 66 {0}  24 26 56 99 {0}  47 66 99 99 {0}" + 4 * "  99 99 99 99 {0}"
+_CHROMINANCE = "17 18 24 47 {0} 18 21 26 66 {0} 24 26 56 99 {0} 47 66 99 99 {0}" + 4 * " 99 99 99 99 {0}"
 
 
 def _quantizer(table: str, quality: int) -> Tensor:
-    "Steps of the 64 DCT coefficients at a quality between 1 and 100"
-    base = torch.tensor([float(n) for n in table.format("99 99 99 99").split()])
+    "Steps (8, 1, 8) of the DCT coefficients of a block at a quality from 1 to 100"
+    base = torch.tensor([float(n) for n in table.format("99 99 99 99").split()]).view(8, 1, 8)
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return ((base * scale + 50) / 100).floor().clamp(1, 255)
 
-# %% ../../nbs/blocks/corruptions.ipynb #4dbbbc65
+# %% ../../nbs/blocks/corruptions.ipynb #dcf3836e
+_EVEN = ((8192, 8192, 8192, 8192), (10703, 4433, -4433, -10703), (8192, -8192, -8192, 8192), (4433, -10704, 10704, -4433))
+_ODD = ((11363, 9633, 6437, 2260), (9633, -2259, -11362, -6436), (6437, -11362, 2261, 9633), (2260, -6436, 9633, -11363))
+
+
 @lru_cache(maxsize=1)
 def _dct_matrix() -> Tensor:
-    "Orthogonal matrix (64, 64) of the two-dimensional DCT of a flattened 8 × 8 block"
-    k = torch.arange(8, dtype=torch.float64)
-    line = torch.cos(torch.pi / 8 * k[:, None] * (k + 0.5)) / 2
-    line[0] /= math.sqrt(2)
-    return torch.kron(line, line).float()
+    "Matrix (8, 8) of the integer DCT, float32"
+    even, odd = (torch.tensor(half, dtype=torch.float32) for half in (_EVEN, _ODD))
+    both = torch.stack([torch.cat([even, even.flip(1)], 1), torch.cat([odd, -odd.flip(1)], 1)], 1)
+    return both.flatten(0, 1)
+
+# %% ../../nbs/blocks/corruptions.ipynb #89c07cce
+def _whole(x: Tensor) -> Tensor:
+    "The nearest integers, halves up, in place"
+    return x.add_(0.5).floor_()
 
 
 def _quantized(plane: Tensor, steps: Tensor) -> Tensor:
-    "Levels (N, C, H, W), H and W multiples of 8, through the DCT, rounding to multiples of `steps`, and back"
+    "Levels (N, C, H, W), H and W multiples of 8, through the DCT, rounding to multiples of `steps` (8, 1, 8), and back"
     dct, steps = _dct_matrix().to(plane), steps.to(plane)
-    blocks = plane.unfold(2, 8, 8).unfold(3, 8, 8)
-    scaled = (blocks.flatten(4) - 128) @ dct.mT / steps
-    whole = (scaled.abs() + 0.5).floor().copysign(scaled)
-    back = ((whole * steps) @ dct + 128.5).floor().clamp(0, 255).view_as(blocks)
-    return back.transpose(3, 4).reshape(plane.shape)
+    rows = _whole((plane - 128).unflatten(-1, (-1, 8)) @ (dct.mT / 2**11)).flatten(-2)
+    spectrum = _whole((dct / 2**15) @ rows.unflatten(-2, (-1, 8))).unflatten(-1, (-1, 8))  # 8 times the usual DCT
+    kept = _whole(spectrum.abs().div_(8 * steps)).copysign_(spectrum).mul_(steps)
+    columns = _whole((dct.mT / 2**11) @ kept.flatten(-2)).unflatten(-1, (-1, 8))
+    return _whole(columns @ (dct / 2**18)).add_(128).clamp_(0, 255).view(plane.shape)
 
-# %% ../../nbs/blocks/corruptions.ipynb #0ad5eff2
+# %% ../../nbs/blocks/corruptions.ipynb #502ae41a
 def _halved(chroma: Tensor) -> Tensor:
-    "Means of 2 × 2 pixels, halves rounded down and up in turn"
-    total = F.avg_pool2d(chroma, 2, divisor_override=1)
-    bias = 1 + torch.arange(total.shape[-1], device=total.device) % 2
-    return ((total + bias) / 4).floor()
+    "Means of 2 × 2 pixels, whole levels"
+    pairs = chroma[..., ::2, :] + chroma[..., 1::2, :]
+    turn = torch.arange(pairs.shape[-1] // 2, device=chroma.device) % 2
+    return (pairs[..., ::2] + pairs[..., 1::2]).add_(1 + turn).div_(4).floor_()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #43921718
 @lru_cache(maxsize=16)
 def _triangle_matrix(size: int) -> Tensor:
-    "Matrix (2 size, size) that doubles an axis: three quarters the near sample, one quarter the next"
+    "Matrix (2 size, size) that doubles an axis: three parts of the near sample, one of the next"
     out = torch.arange(2 * size)
-    matrix = torch.zeros(2 * size, size)
-    matrix[out, out // 2] = 0.75
-    return matrix.scatter_add_(1, (out // 2 + 2 * (out % 2) - 1).clamp(0, size - 1)[:, None], torch.full((2 * size, 1), 0.25))
+    far = (out // 2 + 2 * (out % 2) - 1).clamp(0, size - 1)
+    return 0.75 * F.one_hot(out // 2, size).float() + 0.25 * F.one_hot(far, size).float()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #60ed6950
 def _doubled(chroma: Tensor) -> Tensor:
-    "Triangle filter to twice the size, halves rounded up and down in turn"
+    "Triangle interpolation to twice the size, whole levels"
     out = _both_axes(chroma, *(_triangle_matrix(size) for size in chroma.shape[-2:]))
-    return (16 * out + 8 - torch.arange(out.shape[-1], device=out.device) % 2).div(16).floor()
+    return out.add_(0.5 - torch.arange(out.shape[-1], device=out.device) % 2 / 16).floor_()
 
-# %% ../../nbs/blocks/corruptions.ipynb #2af2790c
-_YCBCR = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
-
-
-def _padded(x: Tensor, unit: int) -> Tensor:
-    "Repeat the last row and column until the size is a multiple of `unit`"
-    H, W = x.shape[-2:]
-    return F.pad(x, (0, -W % unit, 0, -H % unit), mode="replicate")
+# %% ../../nbs/blocks/corruptions.ipynb #c3fa706c
+_YCBCR = ((19595, 38470, 7471), (-11059, -21709, 32768), (32768, -27439, -5329))  # in units of 2 ** -16
+_RGB = ((0, 91881), (-22554, -46802), (116130, 0))  # what Cb and Cr add to luma, in the same unit
 
 
+def _mixed(weights: Sequence[Sequence[int]], x: Tensor) -> Tensor:
+    "Channels (N, C, H, W) combined with weights (C', C) in units of 2 ** -16"
+    matrix = torch.tensor(weights, device=x.device, dtype=x.dtype) / 2**16
+    return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def _extended(x: Tensor, rows: int, columns: int) -> Tensor:
+    "Repeat the last row and the last column until the sizes are multiples of `rows` and `columns`"
+    down, right = -x.shape[-2] % rows, -x.shape[-1] % columns
+    return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+# %% ../../nbs/blocks/corruptions.ipynb #0fb67f9d
+@_corruption
 def _jpeg_compression(x: Tensor, quality: int, generator) -> Tensor:
-    H, W = x.shape[-2:]
-    levels, luminance = (255 * x).round(), _quantizer(_LUMINANCE, quality)
+    (H, W), levels, luminance = x.shape[-2:], (255 * x).round_(), _quantizer(_LUMINANCE, quality)
     if x.shape[1] == 1:
-        return _quantized(_padded(levels, 8), luminance)[..., :H, :W] / 255
-    offset = torch.tensor([0.5, 128.5, 128.5], device=x.device)[:, None, None]
-    ycc = torch.einsum("kc,nchw->nkhw", torch.tensor(_YCBCR, device=x.device), levels)
-    ycc = _padded((ycc + offset).floor(), 16)
-    small = _quantized(_halved(ycc[:, 1:]), _quantizer(_CHROMINANCE, quality))
-    blue, red = (_doubled(small[..., : -(-H // 2), : -(-W // 2)])[..., :H, :W] - 128).unbind(1)
-    y = _quantized(ycc[:, :1], luminance)[:, 0, :H, :W]
-    rgb = [y + 1.402 * red, y - 0.344136286 * blue - 0.714136286 * red, y + 1.772 * blue]
-    return (torch.stack(rgb, 1) + 0.5).floor() / 255
+        return _quantized(_extended(levels, 8, 8), luminance)[..., :H, :W] / 255
+    offset = torch.tensor([0.5, 128.5 - 2**-16, 128.5 - 2**-16], device=x.device)[:, None, None]
+    ycc = _extended(_mixed(_YCBCR, levels).add_(offset).floor_(), 2, 16)
+    small = _quantized(_extended(_halved(ycc[:, 1:]), 8, 8), _quantizer(_CHROMINANCE, quality))
+    chroma = _doubled(small[..., : -(-H // 2), : -(-W // 2)])[..., :H, :W] - 128
+    luma = _quantized(_extended(ycc[:, :1], 8, 8), luminance)[..., :H, :W]
+    return _whole(_mixed(_RGB, chroma)).add_(luma).div_(255)
 
-# %% ../../nbs/blocks/corruptions.ipynb #68e91260
+# %% ../../nbs/blocks/corruptions.ipynb #d8b86be0
 @lru_cache(maxsize=64)
 def _box_matrix(size: int, small: int) -> Tensor:
-    "Matrix (small, size) of means over the pixels whose centre lies within half a step of each sample"
+    "Matrix (small, size) of means over the pixels whose centre lies in each interval"
     step = size / small
-    centre = (torch.arange(small, dtype=torch.float64) + 0.5)[:, None] * step
-    gap = (torch.arange(size) + 0.5 - centre) / step
+    gap = (torch.arange(size, dtype=torch.float64) + 0.5) / step - (torch.arange(small)[:, None] + 0.5)
     inside = ((gap > -0.5) & (gap <= 0.5)).double()
     return (inside / inside.sum(1, keepdim=True)).float()
 
+# %% ../../nbs/blocks/corruptions.ipynb #5b66b805
+@lru_cache(maxsize=64)
+def _repeat_matrix(small: int, size: int) -> Tensor:
+    "Matrix (size, small) that repeats the nearest sample"
+    return F.one_hot(((torch.arange(size, dtype=torch.float64) + 0.5) * small / size).long(), small).float()
 
+# %% ../../nbs/blocks/corruptions.ipynb #bc018b0f
+@_corruption
 def _pixelate(x: Tensor, scale: float, generator) -> Tensor:
-    (H, W), levels = x.shape[-2:], 255 * x
+    H, W = x.shape[-2:]
     h, w = int(H * scale), int(W * scale)
-    small = (levels @ _box_matrix(W, w).to(x).mT + 0.5).floor()
-    small = (_box_matrix(H, h).to(x) @ small + 0.5).floor()
-    rows, columns = (((torch.arange(n, device=x.device) + 0.5) * m / n).long() for n, m in ((H, h), (W, w)))
-    return small[..., rows[:, None], columns] / 255
+    small = _whole((255 * x) @ _box_matrix(W, w).to(x).mT)
+    small = _whole(_box_matrix(H, h).to(x) @ small)
+    return _both_axes(small, _repeat_matrix(h, H), _repeat_matrix(w, W)) / 255
 
-# %% ../../nbs/blocks/corruptions.ipynb #8165dabc
+# %% ../../nbs/blocks/corruptions.ipynb #e6c23613
 def _sampled(x: Tensor, at: Tensor, mode: str) -> Tensor:
     "Values of (N, C, H, W) at positions (N, H', W', 2) = (column, row) in pixels, bilinear, mirrored at the border"
     size = torch.tensor([x.shape[-1], x.shape[-2]], device=x.device)
     scaled = 2 * at / (size - 1) - 1 if mode == "mirror" else (2 * at + 1) / size - 1
     return F.grid_sample(x, scaled, padding_mode="reflection", align_corners=mode == "mirror")
 
-
-def _elastic_transform(x: Tensor, c: tuple[float, float, float], generator) -> Tensor:
-    N, _, H, W = x.shape
-    amplitude, sigma, reach = (min(H, W) * value for value in c)
-    row, column = torch.meshgrid(*(torch.arange(float(n), device=x.device) for n in (H, W)), indexing="ij")
-    grid, (cx, cy), r = torch.stack([column, row], -1), (W // 2, H // 2), min(H, W) // 3
-    before = torch.tensor([[cx + r, cy + r], [cx + r, cy - r], [cx - r, cy - r]], device=x.device, dtype=torch.float32)
+# %% ../../nbs/blocks/corruptions.ipynb #f0bde53b
+def _moved(x: Tensor, reach: float, generator) -> Tensor:
+    "Images under a random affine map that moves three points by up to `reach` pixels in each direction"
+    (N, _, H, W), r = x.shape, min(x.shape[-2:]) // 3
+    cx, cy = W // 2, H // 2
+    before = torch.tensor([[cx + r, cy + r], [cx + r, cy - r], [cx - r, cy - r]], device=x.device, dtype=x.dtype)
     after = before + _uniform(x, (N, 3, 2), -reach, reach, generator)
     back = torch.linalg.solve(F.pad(after, (0, 1), value=1.0), before.expand(N, 3, 2))
-    x = _sampled(x, (F.pad(grid, (0, 1), value=1.0).flatten(0, 1) @ back).view(N, H, W, 2), "mirror")
+    source = F.pad(_grid(x).flatten(0, 1), (0, 1), value=1.0) @ back
+    return _sampled(x, source.view(N, H, W, 2), "mirror")
+
+# %% ../../nbs/blocks/corruptions.ipynb #a614c138
+def _grid(x: Tensor) -> Tensor:
+    "Positions (H, W, 2) = (column, row) of the pixels"
+    row, column = (torch.arange(float(size), device=x.device) for size in x.shape[-2:])
+    return torch.stack(torch.meshgrid(column, row, indexing="xy"), -1)
+
+# %% ../../nbs/blocks/corruptions.ipynb #79402809
+@_corruption
+def _elastic_transform(x: Tensor, c: tuple[float, float, float], generator) -> Tensor:
+    N, _, H, W = x.shape
+    amplitude, sigma, reach = (min(H, W) * part for part in c)
+    x = _moved(x, reach, generator)
     if amplitude == 0:
         return x
-    wobble = amplitude * _gaussian(_uniform(x, (N, 2, H, W), -1, 1, generator), sigma, 3.0, "reflect")
-    return _sampled(x, grid + wobble.permute(0, 2, 3, 1), "reflect")
-
-# %% ../../nbs/blocks/corruptions.ipynb #04eb9429
-_GUARD = 1e-3  # in levels: a value this close below a whole level counts as that level
-
-_CORRUPT: dict[str, Callable] = {name: globals()[f"_{name}"] for name in CORRUPTIONS}
-_COLOURED = ("frost", "saturate", "spatter")  # these paint: a grey image is painted as RGB and made grey again
-
-# %% ../../nbs/blocks/corruptions.ipynb #3787d1e4
-def corrupt(
-    images: Tensor,      # (N, C, H, W), uint8, C = 1 or 3, H and W at least 8
-    name: str,           # one of `CORRUPTIONS`
-    severity: int = 5,   # 1 (mild) to 5 (strong)
-    generator: torch.Generator | None = None,  # source of chance, on the device of `images`; None: the global one
-    **assets,            # `textures`: (K, 3, h, w), uint8, with h >= H and w >= W; for "frost" and only for it
-) -> Tensor:             # shape, dtype and device of `images`
-    "Corrupt every image of a batch by itself; ValueError or TypeError for what does not fit"
-    check_tensor("images", images, ndim=4)
-    check_choice("name", name, CORRUPTIONS)
-    check_integer("severity", severity, low=1, high=5)
-    _check_images(images, generator)
-    assets = _check_assets(images, name, assets)
-    c, out = SEVERITIES[name][severity - 1], torch.empty_like(images, memory_format=torch.contiguous_format)
-    many = max(1, _CHUNK[images.device.type == "cpu"] // max(1, images[:1].numel()))
-    for part, target in zip(images.split(many), out.split(many), strict=True):
-        if len(part):
-            target.copy_(_corrupted(part, name, c, generator, assets))
-    return out
-
-# %% ../../nbs/blocks/corruptions.ipynb #068dd8c3
-_CHUNK = {True: 2**18, False: 2**26}  # values worked on at a time on the CPU (they fit its cache) and on other devices
-
-
-def _corrupted(images: Tensor, name: str, c, generator, assets: dict) -> Tensor:
-    "One chunk: to [0, 1], corrupted, clipped, cut down to whole levels"
-    x = images.float() / 255
-    grey = x.shape[1] == 1 and name in _COLOURED
-    y = _CORRUPT[name](x.expand(-1, 3, -1, -1) if grey else x, c, generator, **assets)
-    y = _luma(y.clamp(0, 1)) if grey else y
-    return (255 * y + _GUARD).clamp(0, 255).to(torch.uint8)
-
-# %% ../../nbs/blocks/corruptions.ipynb #de5158b3
-def _check_images(images: Tensor, generator) -> None:
-    "Refuse shapes and generators that `corrupt` cannot use"
-    if images.dtype != torch.uint8:
-        raise TypeError(f"`images` must have dtype uint8, with levels 0 to 255, got {images.dtype}")
-    C, H, W = images.shape[1:]
-    if C not in (1, 3):
-        raise ValueError(f"`images` must be (N, C, H, W) with C = 1 or 3 channels, got {tuple(images.shape)}")
-    if min(H, W) < 8:
-        raise ValueError(f"`images` must be at least 8 pixels high and wide, got {H} × {W}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"`generator` must be a torch.Generator or None, got {type(generator).__name__}")
-    if generator is not None and generator.device.type != images.device.type:
-        raise ValueError(f"`generator` must be on the device of `images`, {images.device}, got {generator.device}")
-
-
-def _check_assets(images: Tensor, name: str, assets: dict) -> dict:
-    "The assets of a corruption: `textures` for frost, none for the others"
-    wanted = {"textures"} if name == "frost" else set()
-    if unknown := assets.keys() - wanted:
-        raise TypeError(f"`{name}` takes no argument {', '.join(map(repr, sorted(unknown)))}")
-    if not wanted:
-        return {}
-    if "textures" not in assets:
-        raise ValueError(
-            "`textures` must be given for 'frost': photographs of frost, uint8 (K, 3, h, w), which are not part of this "
-            "package; `AVAILABLE` names the corruptions that need none"
-        )
-    textures, (H, W) = check_tensor("textures", assets["textures"], shape=(None, 3, None, None)), images.shape[2:]
-    if textures.dtype != torch.uint8:
-        raise TypeError(f"`textures` must have dtype uint8, with levels 0 to 255, got {textures.dtype}")
-    if not len(textures) or textures.shape[2] < H or textures.shape[3] < W:
-        raise ValueError(f"`textures` must be (K, 3, h, w) with K >= 1, h >= {H}, w >= {W}, got {tuple(textures.shape)}")
-    return {"textures": textures.to(images.device)}
+    waves = _gaussian(_uniform(x, (N, 2, H, W), -1, 1, generator), sigma, 3.0, "reflect")
+    return _sampled(x, _grid(x) + amplitude * waves.permute(0, 2, 3, 1), "reflect")
