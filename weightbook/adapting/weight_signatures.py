@@ -518,8 +518,13 @@ def patch_tensor(
     out = torch.empty_like(original) if out is None else check_tensor("out", out, shape=tuple(original.shape), floating=True)
     if original.dtype != torch.float64 and out.is_contiguous() and use_triton(original, directions):
         return _launch_patch(original.contiguous(), directions.contiguous(), weights, out)
-    if original.dtype in (torch.float32, torch.float64) and len(weights) == 1:
+    wide = original.dtype in (torch.float32, torch.float64)
+    if wide and len(weights) == 1:
         return torch.add(original, directions[0], alpha=float(weights[0]), out=out)
+    if wide and original.is_contiguous() and out.is_contiguous() and original.numel():
+        lam = torch.as_tensor(weights, dtype=original.dtype, device=original.device)
+        torch.addmv(original.view(-1), directions.reshape(len(weights), -1).T, lam, out=out.view(-1))
+        return out
     return out.copy_(patch_tensor_reference(original, directions, weights))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #67c6aca6
