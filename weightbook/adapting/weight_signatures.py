@@ -727,7 +727,7 @@ def benchmark(
     device = settings.device
     arms, work = _race_arms(convolutions, count, device)
     timings = bench.time_pairs(arms, repeats=repeats, device=device, cold=True)
-    case = f"{convolutions} convolutions of VGG-16, patch"
+    case = f"{convolutions} convolutions of VGG-16"
     rows = bench.timing_rows("weight_signatures", case, timings, device=device, bytes=work)
     batch = torch.randint(256, (images, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     gen, rng, here = torch.Generator(device), np.random.RandomState(0), batch.to(device)
