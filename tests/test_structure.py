@@ -34,6 +34,7 @@ EXPECTED = {
     "estimation/02_soundscape_kmeans": 165,
     "index": 3,
     "ledger": 2,
+    "lowbit/01_adadim": 115,
     "lowbit/04_wina": 90,
     "reparam/01_compander": 140,
     "sharing/04_ponita": 200,

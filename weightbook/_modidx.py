@@ -979,6 +979,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'weightbook/lowbit/adadim.py'),
                                           'weightbook.lowbit.adadim.select_dim': ( 'lowbit/adadim.html#select_dim',
                                                                                    'weightbook/lowbit/adadim.py'),
+                                          'weightbook.lowbit.adadim.task_scores': ( 'lowbit/adadim.html#task_scores',
+                                                                                    'weightbook/lowbit/adadim.py'),
                                           'weightbook.lowbit.adadim.top_share': ( 'lowbit/adadim.html#top_share',
                                                                                   'weightbook/lowbit/adadim.py'),
                                           'weightbook.lowbit.adadim.try_weights': ( 'lowbit/adadim.html#try_weights',
