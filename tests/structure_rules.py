@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,17 +178,29 @@ def nothing_skipped(nb: Notebook) -> list[str]:
 
 def anatomy(nb: Notebook) -> list[str]:
     "Module directive, title, passport, then the eight sections in their order"
+    wrong = _module_and_sections(nb, SECTIONS)
+    first = next((c.index for c in nb.markdown if any(level == 2 for level, _ in c.headings)), len(nb.cells))
+    if not any(re.search(r"\bpassport\(", c.source) for c in nb.code if c.index < first):
+        wrong.append("no passport before the first section")
+    return wrong
+
+
+def workshop_anatomy(nb: Notebook) -> list[str]:
+    "Module directive, title, then the sections of a chapter but for the two about a paper; no passport, no ledger"
+    wrong = _module_and_sections(nb, [title for title in SECTIONS if title not in ("Reproduction", "Ledger")])
+    paper = {"passport": r"\bpassport\(", "ledger": r"\bLedger\("}
+    return wrong + [f"a workshop has no {what}" for what, p in paper.items() if any(re.search(p, c.source) for c in nb.code)]
+
+
+def _module_and_sections(nb: Notebook, sections: Sequence[str]) -> list[str]:
     wrong = []
     module = nb.cells[0].directives.get("default_exp", "")
     if module != f"{nb.path.parent.name}.{nb.name}":
         wrong.append(f"the first cell must export to {nb.path.parent.name}.{nb.name}, has {module or 'nothing'}")
-    first = next((c.index for c in nb.markdown if any(level == 2 for level, _ in c.headings)), len(nb.cells))
-    if not any(re.search(r"\bpassport\(", c.source) for c in nb.code if c.index < first):
-        wrong.append("no passport before the first section")
     found = [title for cell in nb.markdown for level, title in cell.headings if level == 2]
-    if [title for title in found if title in SECTIONS] != list(SECTIONS):
-        wrong.append(f"the sections must be {', '.join(SECTIONS)}; found {', '.join(found) or 'none'}")
-    wrong += [f"section {title!r} is none of the anatomy" for title in found if title not in SECTIONS]
+    if [title for title in found if title in sections] != list(sections):
+        wrong.append(f"the sections must be {', '.join(sections)}; found {', '.join(found) or 'none'}")
+    wrong += [f"section {title!r} is none of the anatomy" for title in found if title not in sections]
     return wrong
 
 
@@ -267,6 +280,7 @@ def claims_recorded(nb: Notebook, folder: Path) -> list[str]:
 
 EVERY = (summary_line, cell_sizes, outputs, file_size, figure_alt, fresh_stamp, nothing_skipped)
 CHAPTER = (anatomy, equations_checked, numbered_equations, markdown_sizes, source_shown, chapter_stamp)
+WORKSHOP = (workshop_anatomy, *CHAPTER[1:])
 
 
 # ---- generated modules -----------------------------------------------------------------------------------------------

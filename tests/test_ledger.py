@@ -23,6 +23,7 @@ from weightbook.book.ledger import (
     scoreboard,
     source_hash,
     summary,
+    workshops,
 )
 from weightbook.book.settings import Settings
 
@@ -33,9 +34,9 @@ CLAIM_KEYS = ["id", "claim", "where", "paper", "ours", "scale", "verdict", "note
 
 @pytest.fixture
 def book(tmp_path, monkeypatch):
-    "A small repository with two chapters, as the working folder"
+    "A small repository with three chapters and a workshop, as the working folder"
     notebook = {"cells": [{"cell_type": "code", "source": "x = 1"}]}
-    names = ("lowbit/02_toy", "lowbit/10_late", "reparam/01_early", "book/toy_tools", "page", "_proc/lowbit/02_toy")
+    names = ("lowbit/02_toy", "lowbit/10_late", "reparam/01_early", "book/toy_tools", "page", "_proc/lowbit/02_toy", "lowbit/00_shared")
     for name in names:
         path = tmp_path / "nbs" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,7 @@ def make(book, claims=2, **changes):
 
 def test_chapters_stand_in_the_order_of_parts_and_numbers(book):
     assert [path.stem for path in chapters()] == ["01_early", "02_toy", "10_late"]
+    assert [path.stem for path in workshops()] == ["00_shared"] and find_notebook("shared") == workshops()[0]
     assert len(PARTS) == len(set(PARTS)) == 6
 
 

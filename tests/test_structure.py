@@ -8,7 +8,7 @@ import pytest
 import structure_rules as rules
 from structure_rules import Notebook
 
-from weightbook.book.ledger import chapters, source_hash
+from weightbook.book.ledger import chapters, source_hash, workshops
 from weightbook.book.settings import find_root
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +34,7 @@ EXPECTED = {
     "estimation/02_soundscape_kmeans": 165,
     "index": 3,
     "ledger": 2,
+    "lowbit/00_quantizers": 90,
     "lowbit/01_adadim": 115,
     "lowbit/04_wina": 90,
     "reparam/01_compander": 140,
@@ -47,7 +48,9 @@ def key(path: Path) -> str:
 
 
 NOTEBOOKS = sorted(p for p in [*NBS.glob("*.ipynb"), *NBS.glob("[!_.]*/*.ipynb")] if not p.name.startswith(("_", ".")))
-CHAPTERS = [path for path in NOTEBOOKS if path.parent != NBS and path.name[0].isdigit()]
+NUMBERED = [path for path in NOTEBOOKS if path.parent != NBS and path.name[0].isdigit()]
+WORKSHOPS = [path for path in NUMBERED if path.name.startswith("00_")]  # what the chapters of a part share
+CHAPTERS = [path for path in NUMBERED if path not in WORKSHOPS]
 MODULES = sorted(p for p in (ROOT / "weightbook").rglob("*.py") if not p.name.startswith("_"))
 
 
@@ -63,6 +66,12 @@ def test_chapter(rule, path):
     assert rule(Notebook(path)) == []
 
 
+@pytest.mark.parametrize("path", WORKSHOPS, ids=key)
+@pytest.mark.parametrize("rule", rules.WORKSHOP, ids=lambda rule: rule.__name__)
+def test_workshop(rule, path):
+    assert rule(Notebook(path)) == []
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=key)
 def test_every_claim_has_a_verdict(path):
     assert rules.claims_recorded(Notebook(path), NBS / "ledger") == []
@@ -71,6 +80,7 @@ def test_every_claim_has_a_verdict(path):
 def test_chapters_are_all_in_a_part():
     assert find_root(ROOT) == ROOT
     assert sorted(path for path in chapters() if path.is_relative_to(NBS)) == CHAPTERS != []
+    assert workshops() == WORKSHOPS
 
 
 def test_no_ledger_without_its_chapter():
@@ -155,6 +165,15 @@ def test_the_sound_chapter_breaks_no_rule(write, tmp_path):
     nb = write(SOUND)
     assert [complaint for rule in rules.EVERY + rules.CHAPTER for complaint in rule(nb)] == []
     assert rules.claims_recorded(nb, tmp_path) == []
+
+
+def test_a_workshop_has_the_sections_but_no_paper(write):
+    paper = ("passport", "## Reproduction", "fig_curve", "## Ledger", "ledger.claim")
+    cells = [cell for cell in SOUND if not any(part in cell["source"] for part in paper)]
+    assert rules.workshop_anatomy(write(cells)) == []
+    assert any("sections must be" in line for line in rules.workshop_anatomy(write(SOUND)))
+    found = rules.workshop_anatomy(write([*cells, code('ledger = Ledger("toy")'), code('passport("toy")')]))
+    assert found == ["a workshop has no passport", "a workshop has no ledger"]
 
 
 def replace(at, cell):

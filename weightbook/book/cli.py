@@ -31,7 +31,7 @@ import typer
 from rich.console import Console
 
 # %% ../../nbs/book/cli.ipynb #513ddc77
-from .ledger import VERDICTS, chapters, find_notebook, load_ledgers, summary
+from .ledger import VERDICTS, chapters, find_notebook, load_ledgers, summary, workshops
 from .settings import Settings, find_root, load_settings
 
 # %% ../../nbs/book/cli.ipynb #8107a733
@@ -316,7 +316,7 @@ def bench(
 ) -> None:
     "Race the fast paths of a chapter, or of all, against their references."
     with _usage():
-        paths = [find_notebook(chapter)] if chapter else chapters()
+        paths = [find_notebook(chapter)] if chapter else [*workshops(), *chapters()]
         settings = replace(load_settings(profile=profile, device=device), save=save)
         races = {_key(path): run for path in paths if (run := _benchmark_of(path))}
     if not races:
