@@ -36,8 +36,8 @@ CLAIM_KEYS = ["id", "claim", "where", "paper", "ours", "scale", "verdict", "note
 def book(tmp_path, monkeypatch):
     "A small repository with three chapters and a workshop, as the working folder"
     notebook = {"cells": [{"cell_type": "code", "source": "x = 1"}]}
-    names = ("lowbit/02_toy", "lowbit/10_late", "reparam/01_early", "book/toy_tools", "page", "_proc/lowbit/02_toy", "lowbit/00_shared")
-    for name in names:
+    names = ("lowbit/02_toy", "lowbit/10_late", "reparam/01_early", "book/toy_tools", "page", "_proc/lowbit/02_toy")
+    for name in (*names, "lowbit/00_shared"):
         path = tmp_path / "nbs" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(notebook))

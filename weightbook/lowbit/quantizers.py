@@ -77,8 +77,7 @@ def fit_scale_zero(
     top = 2 ** check_integer("bits", bits, low=1, high=8) - 1
     low, high = _range(groups, symmetric, zero_in_range)
     mode = dict(top=top, symmetric=symmetric, zero_in_range=zero_in_range)
-    scale, zero = _affine(low, high, **mode)
-    best = torch.full_like(scale, math.inf)
+    (scale, zero), best = _affine(low, high, **mode), low.new_full((len(low),), math.inf)
     for step in range(80 if clip_search else 0):
         shrink = 1 - step / 100
         s, z = _affine(shrink * low, shrink * high, **mode)
@@ -123,16 +122,6 @@ class _Stored:
         "Outputs and inputs"
         return tuple(self.codes.shape)
 
-    def bits_per_weight(
-        self,
-        *, scale_bits: int = 16,      # bits of a stored scale
-        zero_bits: int | None = None, # bits of a stored zero point; None: b, as it is a code
-    ) -> float:                       # codes, scales, zero points and, where there is one, a 16-bit group index
-        "Storage cost, eq. (6)"
-        extra = self.scale.numel() * (scale_bits + (self.bits if zero_bits is None else zero_bits))
-        extra += 0 if self.group_index is None else 16 * self.group_index.numel()
-        return self.bits + extra / self.codes.numel()
-
 # %% ../../nbs/lowbit/00_quantizers.ipynb #a6f98e4b
 def _check_quantized(q: _Stored) -> None:
     "Refuse parts that do not fit each other"
@@ -152,6 +141,16 @@ def _check_quantized(q: _Stored) -> None:
 # %% ../../nbs/lowbit/00_quantizers.ipynb #61488771
 class QuantizedWeight(_Stored):
     "A quantised matrix: integer codes, and the scale and zero point of each group"
+
+    def bits_per_weight(
+        self,
+        *, scale_bits: int = 16,      # bits of a stored scale
+        zero_bits: int | None = None, # bits of a stored zero point; None: b, as it is a code
+    ) -> float:                       # codes, scales, zero points and, where there is one, a 16-bit group index
+        "Storage cost, eq. (6)"
+        extra = self.scale.numel() * (scale_bits + (self.bits if zero_bits is None else zero_bits))
+        extra += 0 if self.group_index is None else 16 * self.group_index.numel()
+        return self.bits + extra / self.codes.numel()
 
     def dequantize(
         self,
@@ -216,7 +215,7 @@ def rtn(
     "Round to nearest: what is left of a matrix after quantising it"
     return quantize_groups(w, bits, group_size, dim, **options).dequantize(w.dtype)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #4c0fce88
 @torch.no_grad()
 def rtn_(
     linear: nn.Linear, # its weight is changed in place
@@ -355,7 +354,7 @@ def gptq_reference(
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #64127533
 class _Columns:
-    "Working copies of W and H in the order of the pass, and the grid of each group"
+    "Working copies of W and H in the order of the pass, and the grids"
 
     def __init__(self, weight: Tensor, hessian: Tensor, group_size: int, dim: str, act_order: bool, static: bool, fit: dict):
         self.rows, self.cols = weight.shape
@@ -376,6 +375,10 @@ class _Columns:
             self.W, self.H = self.W[:, self.perm], self.H[self.perm][:, self.perm]
         self.codes = torch.empty(self.cols, self.rows, dtype=torch.uint8, device=weight.device)
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #f64ca273
+class _Grids(_Columns):
+    "The grid of each group, fitted beforehand or on the way"
+
     def _fit(self, W: Tensor) -> tuple[Tensor, ...]:
         "Grids of all groups of a matrix: scale and zero point, (groups, O) each"
         found = fit_scale_zero(W.reshape(-1, self.g), **self.fit)
@@ -386,8 +389,20 @@ class _Columns:
         shape = (self.cols // self.g, self.rows) if self.dim == "oc" else (self.cols, self.rows // self.g, 1)
         return self.W.new_empty(shape), self.W.new_empty(shape)
 
+    def at(self, i: int, W: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        "Scale and zero point for column `i`, line `k` of the block `W`; fitted here where groups are dynamic"
+        scale, zero = self.grid
+        group = self.group_of[i] if self.dim == "oc" else i
+        if self.dim == "ic":
+            found = fit_scale_zero(W[k].view(-1, self.g), **self.fit)
+            scale[i], zero[i] = found[0][:, None], found[1][:, None]
+        elif not self.static and i % self.g == 0:
+            ahead = [W[k : k + self.g].t(), self.W[:, i + len(W) - k : i + self.g]]
+            scale[group], zero[group] = fit_scale_zero(torch.cat(ahead, 1), **self.fit)
+        return scale[group], zero[group]
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #ed0ecf4e
-class _Sweep(_Columns):
+class _Sweep(_Grids):
     "One pass over the columns, eq. (12)"
 
     def run(self, U: Tensor, block: int) -> float:
@@ -409,7 +424,7 @@ class _Sweep(_Columns):
         E, delta, values = torch.empty_like(W), torch.empty_like(W), torch.empty_like(W)
         pivots, coupling = U.diagonal().tolist(), U.unsqueeze(-1)
         for k, (w, e, q) in enumerate(zip(W, E, values, strict=True)):
-            scale, zero = self._grid(start + k, W, k)
+            scale, zero = self.at(start + k, W, k)
             cells = w.view(-1, self.g) if self.dim == "ic" else w
             codes = torch.div(cells, scale, out=q.view_as(cells)).round_().add_(zero).clamp_(0, self.top)
             self.codes[start + k] = q
@@ -418,18 +433,6 @@ class _Sweep(_Columns):
             torch.mul(coupling[k, k + 1 :], e, out=delta[k + 1 :])
             W[k + 1 :].sub_(delta[k + 1 :])
         return E
-
-    def _grid(self, i: int, W: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        "Scale and zero point for column `i`, line `k` of the block; fitted here where groups are dynamic"
-        scale, zero = self.grid
-        at = self.group_of[i] if self.dim == "oc" else i
-        if self.dim == "ic":
-            found = fit_scale_zero(W[k].view(-1, self.g), **self.fit)
-            scale[i], zero[i] = found[0][:, None], found[1][:, None]
-        elif not self.static and i % self.g == 0:
-            ahead = [W[k : k + self.g].t(), self.W[:, i + len(W) - k : i + self.g]]
-            scale[at], zero[at] = fit_scale_zero(torch.cat(ahead, 1), **self.fit)
-        return scale[at], zero[at]
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #a8e5d8f2
 def _in_order(sweep: _Sweep) -> QuantizedWeight:
@@ -568,8 +571,9 @@ class _PackedLayer(nn.Module):
         self.group_size = check_group_size(group_size, inner, dim)
         grid = (out_features, inner // self.group_size) if dim == "oc" else (inner // self.group_size, in_features)
         shapes = {
-            "packed": ((out_features, -(-in_features // 8) * bits), torch.uint8), "scale": (grid, dtype), "zero": (grid, torch.uint8),
-            "group_index": ((in_features,), torch.int32) if indexed else None, "bias": ((out_features,), dtype) if bias else None,
+            "packed": ((out_features, -(-in_features // 8) * bits), torch.uint8),
+            "scale": (grid, dtype), "zero": (grid, torch.uint8), "bias": ((out_features,), dtype) if bias else None,
+            "group_index": ((in_features,), torch.int32) if indexed else None,
         }
         for name, form in shapes.items():
             self.register_buffer(name, form and torch.zeros(form[0], dtype=form[1], device=device))
@@ -578,7 +582,8 @@ class _PackedLayer(nn.Module):
     @property
     def packed_weight(self) -> PackedWeight:  # shares memory with the layer
         "The matrix as it lies in memory"
-        return PackedWeight(self.packed, self.scale, self.zero, self.bits, self.dim, self.group_size, self.in_features, self.group_index)
+        form = (self.bits, self.dim, self.group_size, self.in_features, self.group_index)
+        return PackedWeight(self.packed, self.scale, self.zero, *form)
 
     @property
     def weight(self) -> Tensor:  # (O, I), made anew at every access
@@ -630,7 +635,7 @@ def few_rows(
     "Whether a product is one of decoding: a few tokens"
     return 0 < x[..., 0].numel() <= FEW_ROWS
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #628d386a
 def packed_linear_reference(
     x: Tensor,             # (…, I)
     weight: PackedWeight,  # (O, I)
@@ -646,7 +651,7 @@ def _table(at: int, width: int, dtype: torch.dtype) -> Tensor:
     fields = torch.arange(256)[:, None] >> torch.arange(0, 8, width)
     return ((fields & 2**width - 1) << at).to(dtype)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #921ba3b6
 def _decode(packed: Tensor, bits: int, cols: int, dtype: torch.dtype) -> Tensor:
     "Codes of some rows as floating-point numbers, (rows, cols), through the tables of their fields"
     octets, codes = packed.shape[1] // bits, None
@@ -703,7 +708,7 @@ def decoder_layers(
         raise NotImplementedError(f"`model` must be a causal LM of the Llama family, with model.model.layers, got {kind!r}")
     return layers
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #442ffe01
 @contextlib.contextmanager
 def _hooked(hooks: Mapping[nn.Module, Callable]) -> Iterator[None]:
     "Pre-hooks (module, args, kwargs) for as long as the context is open"
@@ -774,10 +779,19 @@ class DecoderStep:
         return f"{self.name}.{name}"
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #70ce3a07
+def _keep(parts: dict, name: str, x: Tensor, collect: str) -> None:
+    "Add one batch of inputs to the list, or to the Hessian, under `name`"
+    if collect == "inputs":
+        parts.setdefault(name, []).append(x)
+    else:
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        parts.setdefault(name, Hessian(x.shape[-1], dtype=dtype, device=x.device)).add_batch(x)
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #504ddfdd
 def _observe(step: DecoderStep, collect: str | None) -> None:
     "Run the layer once; note the order of its linear layers, its outputs and what `collect` asks for"
     names = {module: name for name, module in step.module.named_modules() if isinstance(module, nn.Linear)}
-    leader, parts, last = {}, {}, [None, None]
+    leader, parts, last = {}, {}, [None, None]  # `leader`: the first layer that reads the same tensor
 
     def hook(module, args, kwargs):
         name, x = names[module], args[0] if args else kwargs["input"]
@@ -785,11 +799,8 @@ def _observe(step: DecoderStep, collect: str | None) -> None:
         if x is last[0]:
             leader.setdefault(name, last[1])
         last[:] = x, leader.setdefault(name, name)
-        if collect == "inputs" and leader[name] == name:
-            parts.setdefault(name, []).append(x.detach())
-        elif collect == "hessians" and leader[name] == name:
-            dtype = torch.promote_types(x.dtype, torch.float32)
-            parts.setdefault(name, Hessian(x.shape[-1], dtype=dtype, device=x.device)).add_batch(x.detach())
+        if collect is not None and leader[name] == name:
+            _keep(parts, name, x.detach(), collect)
 
     with _hooked({module: hook for module in names}):
         step.outputs = step.run()
@@ -799,13 +810,13 @@ def _observe(step: DecoderStep, collect: str | None) -> None:
     elif collect == "hessians":
         step.hessians = {name: parts[leader[name]] for name in step.linears}
 
-# %% ../../nbs/lowbit/00_quantizers.ipynb #504ddfdd
+# %% ../../nbs/lowbit/00_quantizers.ipynb #16f26c55
 @torch.no_grad()
 def walk_decoder(
     model: nn.Module,       # a Hugging Face causal LM of the Llama family
     input_ids: Tensor,      # (N, T), integer: calibration windows
     *, batch_size: int = 8, # windows in one forward pass
-    propagate: str = "full",       # what enters the next layer: "full", the outputs before the visitor's changes; "quantized": after
+    propagate: str = "full",       # what feeds the next layer: outputs before ("full") or after the visitor ("quantized")
     collect: str | None = None,    # "hessians", "inputs" or None: what to keep of every linear layer's input
 ) -> Iterator[DecoderStep]:        # one step a layer; change `step.module` before you ask for the next
     "Walk through a decoder layer by layer; only one layer's activations are held"
@@ -837,7 +848,7 @@ def replace_linears(
     for name, q in quantized.items():
         linear = model.get_submodule(name)
         if not isinstance(linear, nn.Linear) or tuple(linear.weight.shape) != q.shape:
-            raise ValueError(f"`quantized` must map linear layers to weights of their shape, {name!r} is none or of another shape")
+            raise ValueError(f"`quantized` must map linear layers to weights of their shape, {name!r} does not fit")
         layer = QuantLinear.from_quantized(q, linear.bias, dtype=dtype)
         model.set_submodule(name, layer.train(linear.training))
     return model
@@ -898,7 +909,7 @@ def _layout(layer: QuantLinear) -> dict:
     form = {name: getattr(layer, name) for name in ("in_features", "out_features", "bits", "group_size", "dim")}
     return form | dict(bias=layer.bias is not None, indexed=layer.group_index is not None)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #1ba61ca0
 def _distinct(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     "Each tensor once, and which names stand for the same one, such as a tied head"
     tensors, alias, seen = {}, {}, {}
@@ -910,24 +921,29 @@ def _distinct(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
             alias[name] = first
     return tensors, alias
 
-# %% ../../nbs/lowbit/00_quantizers.ipynb #1ba61ca0
+# %% ../../nbs/lowbit/00_quantizers.ipynb #2d20f662
+def _write_model(model: nn.Module, folder: Path) -> None:
+    "Configuration, tensors and layout of a model"
+    layers = {name: _layout(m) for name, m in model.named_modules() if isinstance(m, QuantLinear)}
+    tensors, alias = _distinct(model.state_dict())
+    model.config.save_pretrained(folder)
+    require("safetensors.torch", extra="lm").save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / LAYOUT_FILE, {"layers": layers, "alias": alias})
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #0a5ced1e
 def save_quantized(
     model: nn.Module,         # a Hugging Face causal LM with `QuantLinear` layers
     folder: str | Path,       # new or empty, or a model saved here before, which is replaced
     tokenizer: object = None, # saved with it where given
 ) -> Path:                    # the folder
     "Save a quantised model"
-    safetensors, folder = require("safetensors.torch", extra="lm"), Path(folder)
+    folder = Path(folder)
     if folder.exists() and not (folder / LAYOUT_FILE).is_file() and any(folder.iterdir()):
         raise ValueError(f"`folder` must be new, empty or hold a quantised model, got {folder.name!r}")
-    layers = {name: _layout(m) for name, m in model.named_modules() if isinstance(m, QuantLinear)}
-    tensors, alias = _distinct(model.state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        model.config.save_pretrained(part)
-        safetensors.save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
-        write_json(part / LAYOUT_FILE, {"layers": layers, "alias": alias})
+        _write_model(model, part)
         if tokenizer is not None:
             tokenizer.save_pretrained(part)
         shutil.rmtree(folder, ignore_errors=True)
@@ -1025,8 +1041,7 @@ def _packed_linear_triton(x: Tensor, weight: PackedWeight) -> Tensor:
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0900ab19
 @jit
 def _gptq_block_kernel(
-    w_ptr, u_ptr, scale_ptr, zero_ptr, code_ptr, e_ptr, rows, count, top, COUNT: tl.constexpr, BLOCK: tl.constexpr,
-):
+    w_ptr, u_ptr, scale_ptr, zero_ptr, code_ptr, e_ptr, rows, count, top, COUNT: tl.constexpr, BLOCK: tl.constexpr):
     r, c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, COUNT)
     inside = r < rows
     held = c[:, None].to(tl.int64) * rows + r[None, :]
@@ -1049,18 +1064,17 @@ def _gptq_block_kernel(
 def _gptq_block_triton(sweep: _Sweep, start: int, W: Tensor, U: Tensor) -> Tensor:
     "Quantise the columns of one block, lines of `W`, in one launch; their grids are known beforehand"
     count, rows = W.shape
-    scale, zero = (torch.stack(v) for v in zip(*(sweep._grid(start + k, W, k) for k in range(count)), strict=True))
+    scale, zero = (torch.stack(v) for v in zip(*(sweep.at(start + k, W, k) for k in range(count)), strict=True))
     E, codes = torch.empty_like(W), torch.empty_like(W, dtype=torch.uint8)
-    size = 32
-    _gptq_block_kernel[(triton.cdiv(rows, size),)](
-        W, U, scale, zero, codes, E, rows, count, float(sweep.top), COUNT=triton.next_power_of_2(count), BLOCK=size
-    )
+    width, size = triton.next_power_of_2(count), 32
+    grid = (triton.cdiv(rows, size),)
+    _gptq_block_kernel[grid](W, U, scale, zero, codes, E, rows, count, float(sweep.top), COUNT=width, BLOCK=size)
     sweep.codes[start : start + count] = codes
     return E
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #34b31cdb
-class Int4Product:
-    "Product with a packed matrix of at most four bits, on a CPU, in bfloat16, by PyTorch's int4 kernel"
+class _Int4Layout:
+    "A packed matrix of at most four bits in the layout of PyTorch's int4 kernel"
 
     def __init__(
         self,
@@ -1072,8 +1086,8 @@ class Int4Product:
         g = next((g for g in (256, 128, 64, 32) if (cols if q.dim == "ic" else q.group_size) % g == 0), None)
         height = q.group_size if q.dim == "ic" else rows
         if q.bits > 4 or q.codes.device.type != "cpu" or g is None or height % 16:
-            raise ValueError(f"`weight` must have at most 4 bits, groups of 32 inputs and 16 outputs, and lie on a CPU; {q.shape}, "
-                             f"bits {q.bits}, dim {q.dim!r}, groups of {q.group_size} do not fit")
+            raise ValueError("`weight` must have at most 4 bits, groups of 32 inputs and 16 outputs, and lie on a CPU; "
+                             f"{q.shape}, {q.bits} bits, dim {q.dim!r}, groups of {q.group_size} do not fit")
         if q.bits < 4:  # q − z fits into four bits: no zero point is left
             codes = q.codes + 8 - expand_groups(q.zero, q).to(torch.uint8)
             q = replace(q, codes=codes, zero=torch.full_like(q.zero, 8), bits=4)
@@ -1090,6 +1104,10 @@ class Int4Product:
         both = torch.stack([scale, (8 - zero) * scale], -1).repeat_interleave(repeat, 1)
         return both.transpose(0, 1).contiguous().bfloat16()
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #b7b0edfa
+class Int4Product(_Int4Layout):
+    "Product with a packed matrix of at most four bits, on a CPU, in bfloat16, by PyTorch's int4 kernel"
+
     def __call__(
         self,
         x: Tensor,  # (…, I)
@@ -1100,7 +1118,8 @@ class Int4Product:
             flat = flat if self.order is None else flat[:, self.order]
             y = product(flat.bfloat16().contiguous(), self.parts[0][0], self.g, self.parts[0][1]).to(x.dtype)
         else:
-            blocks = [product((flat * s).bfloat16(), codes, self.g, grid) for (codes, grid), s in zip(self.parts, self.scale, strict=True)]
+            pairs = zip(self.parts, self.scale, strict=True)
+            blocks = [product((flat * scale).bfloat16(), codes, self.g, grid) for (codes, grid), scale in pairs]
             shift = (flat.float() @ self.offset.float().T).repeat_interleave(blocks[0].shape[1], 1)
             y = (torch.cat(blocks, 1).float() - shift).to(x.dtype)
         return y.view(*x.shape[:-1], -1)
@@ -1133,8 +1152,7 @@ def product_arms(
     dense, x, weight = dense.to(device, dtype), x.to(device, dtype), PackedWeight.pack(q.to(device).to(dtype=dtype))
     arms = {f"dense {str(dtype)[6:]}": lambda: F.linear(x, dense), "packed": lambda: packed_linear(x, weight)}
     if on_cpu:
-        half, xh = dense.bfloat16(), x.bfloat16()
-        arms["dense bfloat16"] = lambda: F.linear(xh, half)
+        arms["dense bfloat16"] = functools.partial(F.linear, x.bfloat16(), dense.bfloat16())
         with contextlib.suppress(ValueError):
             arms["int4 kernel, bfloat16"] = functools.partial(Int4Product(weight), x)
     return arms
@@ -1178,10 +1196,11 @@ def benchmark(
     for (o, i), bits, dim in ((s, b, d) for s in shapes for b in widths for d in ("oc", "ic")):
         arms = product_arms(o, i, bits, group_size, dim, device=device)
         case, sizes = f"product {o}×{i}, {bits} bits, {dim}", dict(m=o, n=i, bits=bits)
-        rows += bench.timing_rows("quantizers", case, bench.time_pairs(arms, repeats=repeats, device=device, cold=True), device=device, **sizes)
+        timings = bench.time_pairs(arms, repeats=repeats, device=device, cold=True)
+        rows += bench.timing_rows("quantizers", case, timings, device=device, **sizes)
         size = 2 if device.startswith("cuda") else 4
-        floor = packed_bytes(o, i, bits, group_size, size)
-        rows.append(dict(chapter="quantizers", case=case, arm="floor", ratio=floor / (size * (o * i + o + i)), bytes=floor, **sizes))
+        floor, whole = packed_bytes(o, i, bits, group_size, size), size * (o * i + o + i)
+        rows.append(dict(chapter="quantizers", case=case, arm="floor", ratio=floor / whole, bytes=floor, **sizes))
     for o, i in loops:
         timings = bench.time_pairs(loop_arms(o, i, device=device), repeats=max(3, repeats // 2), warmup=1, device=device)
         rows += bench.timing_rows("quantizers", f"column loop {o}×{i}", timings, device=device, m=o, n=i)
