@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #0be2aa24
 from ..blocks.kernels import jit, tl, triton, use_triton
-from ..blocks.lm import capture_inputs, linear_layers, toy_llama
+from ..blocks.lm import capture_inputs, toy_llama
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
 from .quantizers import GPTQ, Hessian, QuantizedWeight, inverse_factor, quantize_groups, replace_linears, walk_decoder
@@ -161,8 +161,8 @@ def _minmax_round_kernel(
 def _minmax_round_triton(weight: Tensor, bits: int, group_size: int, dim: str) -> Tensor:
     "Launch the kernel: tiles of about 4096 weights"
     weight, out = weight.contiguous(), torch.empty_like(weight, memory_format=torch.contiguous_format)
-    (rows, columns), along = weight.shape, 1 if dim == "oc" else 0
-    size = weight.shape[along] if group_size == -1 else group_size
+    columns = weight.shape[1]
+    size = weight.shape[1 if dim == "oc" else 0] if group_size == -1 else group_size
     groups = weight.numel() // size
     inner, outer_stride, stride = (1, size, 1) if dim == "oc" else (columns, size * columns, columns)
     width = triton.next_power_of_2(size)
@@ -337,7 +337,9 @@ def adadim_(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #3d89845a
-def _quantize_as(weight: Tensor, dim: str, base: str, inputs: Tensor, hessians: dict, bits: int, group_size: int, percdamp: float) -> QuantizedWeight:
+def _quantize_as(
+    weight: Tensor, dim: str, base: str, inputs: Tensor, hessians: dict, bits: int, group_size: int, percdamp: float
+) -> QuantizedWeight:
     "The final weight of a layer; layers that share their inputs share a Hessian"
     if base == "rtn":
         return quantize_groups(weight, bits, group_size, dim)
@@ -519,15 +521,16 @@ def awq_(
             flat, scope = inputs.flatten(0, -2).float(), measuring_scope(step.module, names[0])
             kwargs = step.kwargs[0] if scope is step.module.self_attn else None
             magnitude, steps = flat.abs().mean(0), 20 if _foldable(names, step.linears) else 1
-            t, errors = awq_search(scope, linears, inputs, magnitude, bits, group_size, kwargs=kwargs, steps=steps, batch_size=batch_size)
+            t, errors = awq_search(scope, linears, inputs, magnitude, bits, group_size,
+                                   kwargs=kwargs, steps=steps, batch_size=batch_size)
             second = (flat / t).T @ (flat / t) / len(flat)
             for name, linear in zip(names, linears, strict=True):
                 scaled = linear.weight.data * t
                 if name.rpartition(".")[2] not in ("q_proj", "k_proj", "qkv_proj"):
                     scaled = awq_clip(scaled, second, bits, group_size)[0]
                 linear.weight.data = (minmax_round(scaled, bits, group_size, "oc") / t).to(linear.weight.dtype)
-            rows.append(dict(layer=step.index, modules=", ".join(n.rpartition(".")[2] for n in names), alpha=errors.index(min(errors)) / 20,
-                             err_plain=errors[0], err_best=min(errors), passes=steps + 1))
+            rows.append(dict(layer=step.index, modules=", ".join(n.rpartition(".")[2] for n in names),
+                             alpha=errors.index(min(errors)) / 20, err_plain=errors[0], err_best=min(errors), passes=steps + 1))
         if step.index + 1 == limit:
             break
     return pd.DataFrame(rows)
@@ -585,7 +588,8 @@ def search_arms(
     magnitude = {name: x[name].abs().flatten(0, -2).mean(0) for name in x}
 
     def plain():
-        return [select_dim(scope := measuring_scope(block, name), step.linears[name], x[name], bits, group_size, options(scope)) for name in x]
+        scopes = {name: measuring_scope(block, name) for name in x}
+        return [select_dim(scopes[n], step.linears[n], x[n], bits, group_size, options(scopes[n])) for n in x]
 
     def handed_on():
         kept = {linear: linear.weight.data for linear in step.linears.values()}
@@ -595,8 +599,10 @@ def search_arms(
         return rows
 
     def awq():
-        return [awq_search(scope := measuring_scope(block, names[0]), [step.linears[n] for n in names], x[names[0]], magnitude[names[0]],
-                           bits, group_size, kwargs=options(scope)) for names in _awq_sets(x) if _foldable(names, step.linears)]
+        sets = [names for names in _awq_sets(x) if _foldable(names, step.linears)]
+        scopes = [measuring_scope(block, names[0]) for names in sets]
+        return [awq_search(scope, [step.linears[n] for n in names], x[names[0]], magnitude[names[0]], bits, group_size,
+                           kwargs=options(scope)) for names, scope in zip(sets, scopes, strict=True)]
 
     return {"forward": step.run, "AdaDim": handed_on, "AdaDim, a reference each": plain, "AWQ scale search": awq}
 
@@ -619,12 +625,13 @@ def benchmark(
         arms = {"plain": lambda w=weight, d=dim: minmax_round_reference(w, 3, group_size, d)}
         if device.startswith("cuda"):
             compiled = torch.compile(minmax_round_reference)
-            arms["torch.compile"] = lambda w=weight, d=dim: compiled(w, 3, group_size, d)
+            arms["torch.compile"] = lambda w=weight, d=dim, run=compiled: run(w, 3, group_size, d)
         arms["ours"] = lambda w=weight, d=dim: minmax_round(w, 3, group_size, d)
         timings, case = bench.time_pairs(arms, repeats=repeats, device=device), f"round {o}×{i} {str(dtype)[6:]}, {dim}"
         rows += bench.timing_rows("adadim", case, timings, device=device)
         floor = bench.floor_seconds(bytes=rounding_bytes(o, i, dtype.itemsize), bandwidth=bandwidth)
-        rows.append(dict(chapter="adadim", case=case, arm="floor", ratio=floor / timings["plain"].median, bytes=rounding_bytes(o, i, dtype.itemsize)))
+        least = rounding_bytes(o, i, dtype.itemsize)
+        rows.append(dict(chapter="adadim", case=case, arm="floor", ratio=floor / timings["plain"].median, bytes=least))
     timings = bench.time_pairs(search_arms(device=device, tokens=tokens), repeats=max(3, repeats // 3), warmup=1, device=device)
     return rows + bench.timing_rows("adadim", f"search, SmolLM2 block, {tokens[0]}×{tokens[1]} tokens", timings, device=device)
 
@@ -642,5 +649,6 @@ def task_scores(
     "Accuracy on MMLU and four common-sense tasks, section 4.1"
     harness, wrapper = require("lm_eval", extra="paper"), require("lm_eval.models.huggingface", extra="paper")
     adapter = wrapper.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-    evaluate = lambda task, count: harness.simple_evaluate(model=adapter, tasks=[task], num_fewshot=count, limit=limit, bootstrap_iters=0)
+    options = dict(model=adapter, limit=limit, bootstrap_iters=0)
+    evaluate = lambda task, count: harness.simple_evaluate(tasks=[task], num_fewshot=count, **options)
     return {task: 100 * evaluate(task, count)["results"][task]["acc,none"] for task, count in shots.items()}
