@@ -4,6 +4,7 @@ import copy
 import math
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -194,6 +195,15 @@ def test_the_batch_size_changes_nothing():
         assert_close(other.err_ic.to_numpy(), found[0].err_ic.to_numpy(), rtol=1e-4)
 
 
+def note_call(calls: dict, name: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    calls.setdefault(name, (args, kwargs))
+
+
+def output_of(module: nn.Module, call: tuple) -> torch.Tensor:
+    out = module(*call[0], **call[1])
+    return out[0] if isinstance(out, tuple) else out
+
+
 def brute_search(model: nn.Module, ids: torch.Tensor, bits: int, size: int, names: list[str]) -> list[str]:
     "The published algorithm with plain loops: full-precision inputs, scopes, decided layers stay rounded"
     choices = []
@@ -202,7 +212,7 @@ def brute_search(model: nn.Module, ids: torch.Tensor, bits: int, size: int, name
         calls, handles = {}, []
         for name, module in exact.model.layers[index].named_modules():
             if name in ("self_attn", "mlp", *names):
-                note = lambda m, a, k, name=name: calls.setdefault(name, (a, k))
+                note = partial(note_call, calls, name)
                 handles.append(module.register_forward_pre_hook(note, with_kwargs=True))
         with torch.no_grad():
             exact(ids, use_cache=False)
@@ -212,15 +222,13 @@ def brute_search(model: nn.Module, ids: torch.Tensor, bits: int, size: int, name
             short = name.rpartition(".")[2]
             own = short in ("o_proj", "down_proj")
             scope = name if own else name.rpartition(".")[0]
-            run = lambda args=calls[scope], scope=scope, block=block: block.get_submodule(scope)(*args[0], **args[1])
-            first = lambda out: out[0] if isinstance(out, tuple) else out
             linear = block.get_submodule(name)
             weight, errors = linear.weight.data, {}
             with torch.no_grad():
-                reference = first(run())
+                reference = output_of(block.get_submodule(scope), calls[scope])
                 for dim in ("oc", "ic"):
                     linear.weight.data = numpy_round(weight, bits, size, dim)
-                    errors[dim] = (first(run()) - reference).square().mean().item()
+                    errors[dim] = (output_of(block.get_submodule(scope), calls[scope]) - reference).square().mean().item()
             choices.append("ic" if errors["ic"] < errors["oc"] else "oc")
             linear.weight.data = numpy_round(weight, bits, size, choices[-1])
     return choices
@@ -242,11 +250,10 @@ def test_the_search_is_the_published_algorithm_in_every_family(name):
 def test_errors_by_sequence_answer_for_subsets():
     model = toy(layers=1)
     whole, part = adadim.search_dims(model, IDS, 3, 32), adadim.search_dims(model, IDS[:2], 3, 32)
-    first = lambda frame, dim: frame[dim][0]  # no earlier decision can differ for the first layer
-    for dim in adadim.DIMS:
-        assert first(whole, dim).shape == (4,)
-        assert_close(first(whole, dim)[:2], first(part, dim), rtol=1e-5)
-    assert_close(whole.err_oc[0], first(whole, "oc").mean(), rtol=1e-12)
+    for dim in adadim.DIMS:  # of the first layer, which no earlier decision can change
+        assert whole[dim][0].shape == (4,)
+        assert_close(whole[dim][0][:2], part[dim][0], rtol=1e-5)
+    assert_close(whole.err_oc[0], whole.oc[0].mean(), rtol=1e-12)
 
 
 def test_a_limit_searches_the_first_layers_only():
@@ -373,17 +380,20 @@ def test_statistics_do_not_depend_on_the_batch():
             assert_close(one[name][key], two[name][key], rtol=1e-5)
 
 
+def letters(text: str, **_) -> dict:
+    return {"input_ids": [ord(c) - 97 for c in text]}
+
+
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=20), length=st.integers(1, 6), seed=st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_calibration_blocks_hold_whole_short_documents_in_some_order(lengths, length, seed):
     documents = [" " + chr(97 + at) * n for at, n in enumerate(lengths)]
-    tokenize = lambda text, **_: {"input_ids": [ord(c) - 97 for c in text]}
     kept = [n if 0 < n <= length else 0 for n in lengths]
     if sum(kept) < length:
         with pytest.raises(ValueError, match="documents"):
-            adadim.calibration_blocks(tokenize, documents, count=None, length=length, seed=seed)
+            adadim.calibration_blocks(letters, documents, count=None, length=length, seed=seed)
         return
-    blocks = adadim.calibration_blocks(tokenize, documents, count=None, length=length, seed=seed)
+    blocks = adadim.calibration_blocks(letters, documents, count=None, length=length, seed=seed)
     assert blocks.shape == (sum(kept) // length, length) and blocks.dtype == torch.int64
     flat = blocks.flatten().tolist()
     runs = [flat[0], *(b for a, b in zip(flat[:-1], flat[1:], strict=True) if a != b)]
@@ -473,7 +483,8 @@ def test_the_cost_of_the_search_in_closed_form():
 
 
 def test_benchmark_rows_hold_both_races(tmp_path):
-    rows = adadim.benchmark(load_settings(profile="quick", device="cpu"), shapes=((64, 128),), group_size=64, tokens=(1, 8), repeats=3)
+    options = dict(shapes=((64, 128),), group_size=64, tokens=(1, 8), repeats=3)
+    rows = adadim.benchmark(load_settings(profile="quick", device="cpu"), **options)
     arms = {(row["case"].split(",")[0], row["arm"]) for row in rows}
     assert {("search", arm) for arm in ("forward", "AdaDim", "AdaDim, a reference each", "AWQ scale search")} <= arms
     assert {("round 64×128 float32", arm) for arm in ("plain", "ours", "floor")} <= arms
@@ -489,8 +500,8 @@ def test_task_scores_ask_the_harness_for_the_papers_shots(monkeypatch):
 
     harness, wrapper = types.ModuleType("lm_eval"), types.ModuleType("lm_eval.models.huggingface")
     harness.simple_evaluate, wrapper.HFLM = simple_evaluate, lambda **_: None
-    for name, module in {"lm_eval": harness, "lm_eval.models": types.ModuleType("lm_eval.models"), wrapper.__name__: wrapper}.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    for module in (harness, types.ModuleType("lm_eval.models"), wrapper):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     assert adadim.task_scores(None, None) == dict.fromkeys(adadim.TASKS, 25.0)
     assert asked[0] == ("mmlu", 5) and {shots for _, shots in asked[1:]} == {0}
 
