@@ -37,6 +37,7 @@ EXPECTED = {
     "index": 3,
     "ledger": 2,
     "lowbit/00_quantizers": 90,
+    "lowbit/01_adadim": 115,
     "lowbit/04_wina": 90,
     "reparam/01_compander": 140,
     "sharing/04_ponita": 200,
