@@ -28,7 +28,7 @@ from weightbook.blocks.training import (
 from weightbook.book.checks import assert_close
 
 SCRIPT = '''
-import json, sys
+import json, os, sys
 import torch
 from torch import nn
 from weightbook.blocks.training import accuracy, classification_loss, evaluate, fit, make_accelerator, make_batches
@@ -46,7 +46,10 @@ scores = evaluate(model, make_batches(x[:91], y[:91], batch_size=16, shuffle=Fal
 if accelerator.is_main_process:
     found = {"processes": accelerator.num_processes, "loss": history.loss, "resumed_at": history.resumed_at, **scores}
     found["weight"] = model[0].weight.tolist()
-    json.dump(found, open(sys.argv[1], "w"))
+    with open(sys.argv[1], "w") as file:
+        json.dump(found, file)
+accelerator.wait_for_everyone()
+os._exit(0)  # no teardown: now and then the threads of the process group abort in it, after all is done
 '''
 
 
