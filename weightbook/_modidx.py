@@ -457,6 +457,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'weightbook/blocks/study.py'),
                                          'weightbook.blocks.study._Found.seeds': ( 'blocks/study.html#_found.seeds',
                                                                                    'weightbook/blocks/study.py'),
+                                         'weightbook.blocks.study._Found.stamps': ( 'blocks/study.html#_found.stamps',
+                                                                                    'weightbook/blocks/study.py'),
                                          'weightbook.blocks.study._Values': ('blocks/study.html#_values', 'weightbook/blocks/study.py'),
                                          'weightbook.blocks.study._Values.__or__': ( 'blocks/study.html#_values.__or__',
                                                                                      'weightbook/blocks/study.py'),

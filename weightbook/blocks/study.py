@@ -148,6 +148,11 @@ class _Found:
         "The date of the oldest arm"
         return min(str(done.stamp["date"]) for done in self._done.values())
 
+    @property
+    def stamps(self) -> list[Mapping[str, Any]]:
+        "The stamps of all arms, in the order of the run"
+        return [done.stamp for done in self._done.values()]
+
     @cached_property
     def frame(self):  # pandas.DataFrame: arm, seed, metric, place, value, seconds; `place` is missing for a plain number
         "Every number in one tidy table"
@@ -248,6 +253,7 @@ class _Estimates(_Values):
     ) -> Estimate:  # Student over seeds; percentile bootstrap over windows
         "The paired difference or ratio of two arms with its 95 % interval"
         check_choice("by", by, ("seed", "window"))
+        check_choice("base", base, tuple(self.arms))
         label = f"{metric}, {arm} {'÷' if ratio else '−'} {base}"
         a, b, options = _pairs(self, metric, arm, base, by)
         return estimate_gap(a, b, ratio=ratio, label=label, **options)
@@ -272,14 +278,16 @@ def _pairs(found: _Values, metric: str, arm: str, base: str, by: str) -> tuple[A
     return a, b, options
 
 # %% ../../nbs/blocks/study.ipynb #d325a61b
-def _names(name: str, given: str | Sequence[str] | None) -> list[str]:
+def _names(given: str | Sequence[str] | None) -> list[str]:
     return [] if given is None else [given] if isinstance(given, str) else list(given)
 
 
 def _study_table(found: "Results", metrics, base, arms, fmt, caption, by, ratio) -> Table:
     "The body of `Results.table`"
-    headings = dict(metrics) if isinstance(metrics, Mapping) else {m: m for m in _names("metrics", metrics)}
-    bases, sign = _names("base", base), "÷" if ratio else "−"
+    headings = dict(metrics) if isinstance(metrics, Mapping) else {m: m for m in _names(metrics)}
+    bases, sign = _names(base), "÷" if ratio else "−"
+    for metric in () if isinstance(fmt, str | None) else fmt:
+        check_choice("fmt", metric, tuple(headings))
     columns = [(m, None, heading) for m, heading in headings.items()]
     columns += [(m, b, f"{heading} {sign} {b}") for m, heading in headings.items() for b in bases]
     rows, made = [], set()
@@ -347,6 +355,8 @@ def _lines(found: "Results", x: str, series: str | None) -> dict[Any, list[tuple
     if not lines:
         raise ValueError(f"`x` and `series` must be options of the arms, got {x!r} and {series!r}")
     for name, points in lines.items():
+        if wrong := [at for at, _ in points if isinstance(at, bool) or not isinstance(at, numbers.Real)]:
+            raise ValueError(f"`x` must be an option that holds numbers, got {x!r} with {wrong[0]!r}")
         if len({at for at, _ in points}) < len(points):
             raise ValueError(f"`series` must tell arms with the same {x!r} apart, got several in {name!r}")
     return {name: sorted(points) for name, points in lines.items()}

@@ -186,7 +186,8 @@ def _difference(values: np.ndarray, base: np.ndarray) -> np.ndarray:
     "Entry by entry, with rounding errors counted as no difference"
     with np.errstate(invalid="ignore"):
         found = values - base
-        return np.where(np.abs(found) <= 4 * np.finfo(float).eps * np.maximum(np.abs(values), np.abs(base)), 0.0, found)
+        rounding = 4 * np.finfo(float).eps * np.maximum(np.abs(values), np.abs(base))
+        return np.where(np.isfinite(found) & (np.abs(found) <= rounding), 0.0, found)
 
 # %% ../../nbs/book/conditions.ipynb #cdb738e2
 State = Literal["true", "false", "undecided"]
@@ -227,7 +228,7 @@ def _conclude(judge: Callable, quantity: Any, says: str, control: Any, without_c
     if found == "true":
         verb = "the control passes too"
         state = "undecided" if state == "true" else state
-    elif not _measured(control):
+    elif found == "undecided" and not _measured(control):
         verb = "the control was not measured well enough"
         state = "undecided" if state == "true" else state
     else:
@@ -248,7 +249,7 @@ def _measured(quantity: Any) -> bool:
     entries = quantity.tolist() if hasattr(quantity, "tolist") else quantity
     for entry in entries if isinstance(entries, Sequence) else [entries]:
         unknown = entry is None or isinstance(entry, Condition) and entry.state == "undecided"
-        if unknown or isinstance(entry, numbers.Real) and math.isnan(entry):
+        if unknown or isinstance(entry, numbers.Real) and not math.isfinite(entry):
             return False
     return True
 
