@@ -129,3 +129,210 @@ def test_the_force_between_particles_at_whole_numbers():
 
     pos = np.array([[0, 2], [0, 0], [0, 0]])[..., None]  # two apart: a force of 1/4
     assert_close(coulomb_force(pos, np.ones((2, 1), int))[0, :, 0].astype(float), np.array([-0.25, 0.25]), rtol=1e-6)
+
+
+# ---- Weight Compander ------------------------------------------------------------------------------------------------
+
+
+def small(seed: int = 0, dtype=F64) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).to(dtype)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_frozen_weights_stay_frozen_and_where_they_are(learnable):
+    from weightbook.reparam.compander import FlatCompander, compand_model, remove_weight_compander
+
+    for wrap in (compand_model, FlatCompander):
+        model = small()
+        model[0].requires_grad_(False)
+        before, x = copy.deepcopy(model), randn(5, 4, dtype=F64)
+        wrapped = wrap(model, 0.8, 0.5, learnable=learnable)
+        assert_close(wrapped(x), before(x), rtol=1e-12)
+        loss = wrapped(x).square().sum()
+        loss.backward()
+        torch.optim.SGD([p for p in wrapped.parameters() if p.requires_grad], 0.1).step()
+        baked = remove_weight_compander(wrapped)
+        assert_close(baked[0].weight, before[0].weight, rtol=1e-12)
+        assert [p.requires_grad for p in baked.parameters()] == [False, False, True, True]
+        assert (baked[2].weight - before[2].weight).norm() > 1e-3
+
+
+def test_a_frozen_buffer_bakes_into_frozen_weights():
+    from weightbook.reparam.compander import FlatCompander
+
+    flat = FlatCompander(small())
+    flat.v.requires_grad_(False)
+    baked = flat.bake()
+    assert not baked[0].weight.requires_grad and not baked[2].weight.requires_grad and baked[0].bias.requires_grad
+
+
+def test_a_layer_that_is_used_twice_stays_one_layer():
+    from weightbook.reparam.compander import FlatCompander, compand_model, remove_weight_compander
+
+    for wrap in (compand_model, FlatCompander):
+        layer = nn.Linear(4, 4).double()
+        model = nn.Sequential(layer, nn.Tanh(), layer)
+        x = randn(3, 4, dtype=F64)
+        wanted = model(x).detach()
+        wrapped = wrap(model)
+        assert_close(wrapped(x).detach(), wanted, rtol=1e-12)
+        baked = remove_weight_compander(wrapped)
+        assert baked[0].weight is baked[2].weight and len(list(baked.parameters())) == 2
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match="share"):
+        compand_model(tied)
+
+
+def stepped(make, maximize=False, steps=2, touch=None, closure=False, sign=1.0, decay=0.3):
+    "Effective weights of the two layers after some steps of an optimiser; `touch` may exchange model and optimiser"
+    from weightbook.reparam.compander import compand_model
+
+    model, x = compand_model(small(), 0.8, 0.5), randn(5, 4, dtype=F64)
+    optimizer = make(model, weight_decay=decay, maximize=maximize)
+    for k in range(steps):
+        if k == 1 and touch:
+            model, optimizer = touch(model, optimizer)
+
+        def loss(model=model, optimizer=optimizer):
+            optimizer.zero_grad()
+            value = sign * model(x).square().mean()
+            value.backward()
+            return value
+
+        if closure:
+            optimizer.step(loss)
+        else:
+            loss()
+            optimizer.step()
+    return torch.cat([model[k].weight.detach().flatten() for k in (0, 2)])
+
+
+def sgd(model, **options):
+    from weightbook.reparam.compander import compander_optimizer
+
+    return compander_optimizer(model, lr=0.1, momentum=0.9, **options)
+
+
+def adam(model, **options):
+    from weightbook.reparam.compander import CompanderAdam
+
+    return CompanderAdam(model, lr=0.05, **options)
+
+
+def pickled(model, optimizer):
+    return pickle.loads(pickle.dumps((model, optimizer)))
+
+
+def reloaded(model, optimizer):
+    "The state through a file and back, as a resumed run does"
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    optimizer.load_state_dict(torch.load(file, weights_only=True))
+    return model, optimizer
+
+
+@pytest.mark.parametrize("make", [sgd, adam])
+@pytest.mark.parametrize("touch", [lambda *pair: copy.deepcopy(pair), pickled, reloaded], ids=["deepcopy", "pickle", "state"])
+def test_an_optimiser_keeps_its_decay_through_copies(make, touch):
+    if touch is pickled:  # parametrized modules do not pickle, whatever the optimiser; the weights do
+        from weightbook.reparam.compander import FlatCompander
+
+        torch.manual_seed(0)
+        model = FlatCompander(nn.Linear(3, 2).double())
+        pair = model, make(model, weight_decay=0.3)
+        runs = []
+        for net, optimizer in (pickled(*pair), pair):
+            net(torch.ones(1, 3, dtype=F64)).sum().backward()
+            optimizer.step()
+            runs.append(net.v.detach().clone())
+        assert_close(runs[0], runs[1], rtol=1e-12)
+        return
+    assert_close(stepped(make, touch=touch), stepped(make), rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [sgd, adam])
+def test_ascending_the_negative_is_descending_and_decay_shrinks(make):
+    assert_close(stepped(make, maximize=True, sign=-1.0), stepped(make), rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [sgd, adam])
+def test_a_closure_makes_no_difference(make):
+    assert_close(stepped(make, closure=True), stepped(make), rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [sgd, adam])
+def test_the_decay_rate_of_a_group_is_followed(make):
+    def off(model, optimizer):
+        state = optimizer.state_dict()
+        for group in state["param_groups"]:
+            group["effective_decay"] = 0.0
+            group["weight_decay"] = 0.0
+        optimizer.load_state_dict(state)
+        return model, optimizer
+
+    one = stepped(make, steps=1)
+    assert not torch.allclose(stepped(make, touch=off), stepped(make), rtol=1e-6) and one.isfinite().all()
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_decoupled_decay_shrinks_by_its_own_formula(learnable):
+    from weightbook.reparam.compander import CompanderAdam, compand_model, companded_layers
+
+    def after(decay):
+        model = compand_model(small(), 0.8, 0.5, learnable=learnable)
+        start = {x.name: (x.original.detach().clone(), x.compander.slope(x.original), x.compander(x.original).detach())
+                 for x in companded_layers(model)}
+        optimizer = CompanderAdam(model, lr=0.05, weight_decay=decay, decoupled_weight_decay=True)
+        model(randn(5, 4, dtype=F64)).square().mean().backward()
+        optimizer.step()
+        return {x.name: x.original.detach() for x in companded_layers(model)}, start
+
+    (with_decay, start), (without, _) = after(0.3), after(0.0)
+    for name, (v, slope, w) in start.items():
+        assert_close(without[name] - with_decay[name], 0.05 * 0.3 * (v if learnable else slope * w), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adadelta", "Adagrad", "RMSprop", "Rprop",
+                                  "Adafactor", "LBFGS"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_adaptive_optimisers_are_refused(name, wrapped):
+    from functools import partial
+
+    from weightbook.reparam.compander import compand_model, compander_optimizer
+
+    make = getattr(torch.optim, name)
+    with pytest.raises(ValueError, match="`make` must not be adaptive"):
+        compander_optimizer(compand_model(small()), partial(make, lr=0.1) if wrapped else make)
+
+
+@pytest.mark.parametrize("shape", ["arctan", "arsinh", "erf"])
+def test_bfloat16_companding_rounds_once(shape):
+    from weightbook.reparam.compander import compand
+
+    v, a, b = 2 * randn(4000), torch.tensor(0.7, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+    narrow = v.bfloat16().requires_grad_()
+    wide = narrow.detach().float().requires_grad_()
+    grads = []
+    for x in (narrow, wide):
+        compand(x, a, b, shape=shape).float().square().sum().backward()
+        grads.append((x.grad.float(), a.grad.clone(), b.grad.clone()))
+        a.grad = b.grad = None
+    exact = compand(wide, a, b, shape=shape)
+    assert (compand(narrow, a, b, shape=shape).float() - exact).abs().max() <= 2**-8 * exact.abs().max()
+    for found, wanted in zip(*grads, strict=True):
+        assert_close(found, wanted, rtol=4e-3)
+
+
+def test_companding_under_autocast():
+    from weightbook.reparam.compander import compand_model, compander_optimizer
+
+    model = compand_model(small(dtype=torch.float32), 0.8, 0.5, learnable=True)
+    optimizer = compander_optimizer(model, lr=0.1, weight_decay=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(randn(5, 4)).float().square().mean().backward()
+    optimizer.step()
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in model.parameters())
+    assert parametrize.is_parametrized(model[0])
