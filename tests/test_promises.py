@@ -336,3 +336,175 @@ def test_companding_under_autocast():
     optimizer.step()
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in model.parameters())
     assert parametrize.is_parametrized(model[0])
+
+
+# ---- weighted k-means ------------------------------------------------------------------------------------------------
+
+
+def kmeans(*args, **options):
+    from weightbook.estimation.soundscape_kmeans import WeightedKMeans
+
+    return WeightedKMeans(*args, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"init": "random"}, {"weighted_init": False}], ids=str)
+def test_points_without_weight_never_hold_a_centre(options):
+    X = np.array([[0.0, 0], [0, 1], [10, 0], [10, 1], [500, 500], [-500, 500], [900, 0]])
+    weight = np.array([1.0, 1, 1, 1, 0, 0, 0])
+    for seed in range(20):
+        model = kmeans(2, n_init=5, random_state=seed, **options).fit(X, sample_weight=weight)
+        assert model.inertia_ == pytest.approx(1.0) and model.cluster_centers_.max() < 11
+        assert model.labels_.tolist() == model.predict(X).tolist() and model.labels_.shape == (7,)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "haversine"])
+def test_a_weight_of_three_is_a_point_three_times(metric):
+    rng = np.random.default_rng(0)
+    X, weight = rng.uniform(-60, 60, (40, 2)), rng.integers(0, 4, 40)
+    order = rng.permutation(weight.sum())
+    for seed in range(5):
+        one = kmeans(6, metric=metric, random_state=seed).fit(X, sample_weight=weight)
+        many = kmeans(6, metric=metric, random_state=seed).fit(X.repeat(weight, axis=0)[order])
+        assert_close(one.cluster_centers_, many.cluster_centers_, rtol=1e-9)
+        assert one.inertia_ == pytest.approx(many.inertia_)
+
+
+def test_score_transform_and_restarts_are_scikit_learns():
+    from sklearn.cluster import KMeans
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(60, 3)), rng.uniform(0.5, 2, 60)
+    ours = kmeans(4, init=X[:4]).fit(X, sample_weight=weight)
+    theirs = KMeans(4, init=X[:4], n_init=1, tol=0).fit(X, sample_weight=weight)
+    assert_close(ours.transform(X), theirs.transform(X), rtol=1e-9)
+    assert_close(ours.score(X, sample_weight=weight), theirs.score(X, sample_weight=weight), rtol=1e-9)
+    assert_close(ours.score(X), theirs.score(X), rtol=1e-9)
+    assert ours.get_feature_names_out().tolist() == [f"weightedkmeans{k}" for k in range(4)]
+    assert kmeans(4, init="random", random_state=0).fit(X).inertia_ == kmeans(4, init="random", n_init=10, random_state=0).fit(X).inertia_
+    make_pipeline(StandardScaler(), kmeans(3, random_state=0)).fit(X).score(X)
+    degrees = rng.uniform(-60, 60, (30, 2))
+    globe = kmeans(3, metric="haversine", random_state=0).fit(degrees)
+    assert_close(globe.transform(degrees).min(1) ** 2, -np.array([globe.score(d[None]) for d in degrees]), rtol=1e-9)
+
+
+def test_one_partitions_dunn_index_costs_what_its_definition_costs():
+    import time
+
+    from weightbook.estimation.soundscape_kmeans import dunn_index
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 2))
+    labels = rng.integers(0, 9, 900)
+    D = np.linalg.norm(X[:, None] - X[None], axis=-1)
+
+    def two_masks():
+        same = labels[:, None] == labels[None]
+        return D[~same].min() / D[same].max()
+
+    def best(call):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            value = call()
+            times.append(time.perf_counter() - start)
+        return min(times), value
+
+    (plain, expected), (ours, found) = best(two_masks), best(lambda: dunn_index(D, labels, metric="precomputed"))
+    assert found == pytest.approx(expected, rel=1e-12) and ours < 2 * plain
+
+
+# ---- nothing finite from NaN -----------------------------------------------------------------------------------------
+
+
+def bad(values, at=(0, 0), what=math.nan):
+    values = values.clone() if isinstance(values, torch.Tensor) else np.array(values, dtype=float)
+    values[at if values.ndim > 1 else 0] = what
+    return values
+
+
+def swallowing(what):
+    "name → a call whose input holds `what`, and the arguments that the error names"
+    from weightbook.adapting import weight_signatures as ws
+    from weightbook.blocks.training import accuracy
+    from weightbook.estimation import dpp_least_squares as dpp
+    from weightbook.estimation import soundscape_kmeans as s5
+    from weightbook.weighting import weighted_cfm as cfm
+
+    x, X, labels = randn(6, 2), np.random.default_rng(0).normal(size=(6, 2)), np.arange(6) % 2
+    sign = ws.WeightSignature({"w": randn(3, 2)})
+    broken = ws.WeightSignature({"w": bad(randn(3, 2), what=what)})
+    basis = dpp.LegendreBasis(2)
+    curve = cfm.tilt_curve(x, x, [0.1, 1.0])
+    return {
+        "wasserstein2": (lambda: cfm.wasserstein2(bad(x, what=what), x), "x"),
+        "wasserstein2, second": (lambda: cfm.wasserstein2(x, bad(x, what=what)), "y"),
+        "frechet_distance": (lambda: cfm.frechet_distance(bad(x, what=what), x), "a"),
+        "precision_recall": (lambda: cfm.precision_recall(bad(x, what=what), x), "real"),
+        "sinkhorn": (lambda: cfm.sinkhorn_potentials(bad(x, what=what), x, 1.0), "x0"),
+        "pairs": (lambda: cfm.ot_minibatch_pairs(bad(x, what=what), x, method="sinkhorn"), "x0"),
+        "pairs, exact": (lambda: cfm.ot_minibatch_pairs(x, bad(x, what=what)), "x1"),
+        "select_epsilon": (lambda: cfm.select_epsilon(curve.assign(rv=what)), "curve"),
+        "dunn": (lambda: s5.dunn_index(bad(X, what=what), labels), "X"),
+        "dunn, distances": (lambda: s5.dunn_index(bad(np.ones((6, 6)), what=what), labels, metric="precomputed"), "X"),
+        "assign": (lambda: s5.assign(bad(X, what=what), X[None, :2]), "E"),
+        "assign, tensors": (lambda: s5.assign(x, bad(x, what=what)[None]), "V"),
+        "means": (lambda: s5.weighted_means(labels[None], X, bad(np.ones(6), what=what), X[None, :2]), "weight"),
+        "lloyd": (lambda: s5.lloyd(bad(X, what=what), np.ones(6), X[None, :2], metric="euclidean"), "points"),
+        "seeding": (lambda: s5.kmeans_plusplus(lambda i: bad(np.ones((1, 6)), what=what), np.full((1, 2), 0.5), np.ones(6)), "rows"),
+        "sites": (lambda: s5.characteristic_points(bad(X, what=what), X[:2], metric="euclidean"), "X"),
+        "tree": (lambda: s5.spanning_edges(bad(np.ones((6, 6)), what=what)), "distances"),
+        "selection": (lambda: s5.select_by_dunn(X, ks=(2,), n_runs=1, metric="euclidean", distances=bad(np.ones((6, 6)), what=what)),
+                      "distances"),
+        "pruned": (lambda: s5.PrunedStep(bad(X, what=what), X, np.ones(6)), "E"),
+        "inertia": (lambda: s5.weighted_inertia(bad(X, what=what), X[:2], labels), "X"),
+        "projection": (lambda: ws.projection_coefficient(randn(3), bad(randn(3), what=what)), "a"),
+        "similarity": (lambda: ws.signature_similarity([sign], [broken]), "signatures_b"),
+        "boost": (lambda: dpp.boost(lambda size, rng: bad(np.zeros((size, 3, 1)), (0, 0, 0), what), basis, 2), "sampler"),
+        "accuracy": (lambda: accuracy(bad(x, what=math.nan), torch.zeros(6, dtype=torch.long)), "outputs"),
+        "accuracy_of": (lambda: ws.accuracy_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.full((3, 1, 2, 2), math.nan),
+                                               torch.zeros(3, dtype=torch.long)), "model"),
+    }
+
+
+@pytest.mark.parametrize("what", [math.nan, math.inf])
+@pytest.mark.parametrize("name", list(swallowing(1.0)))
+def test_no_finite_answer_from_what_is_not_finite(name, what):
+    call, argument = swallowing(what)[name]
+    with pytest.raises(ValueError, match=f"`{argument}"):
+        call()
+
+
+def test_a_window_passes_nan_on():
+    from weightbook.sharing.ponita import PolynomialCutoff
+
+    found = PolynomialCutoff(2.0)(torch.tensor([math.nan, 0.0, 3.0, math.inf]))
+    assert found[0].isnan() and found[1:].tolist() == [1.0, 0.0, 0.0]
+
+
+# ---- numbers without a fraction --------------------------------------------------------------------------------------
+
+
+def test_bases_at_whole_numbers():
+    from weightbook.estimation import dpp_least_squares as dpp
+
+    pairs = [(np.array([[-1], [0], [1]]), np.array([[-1.0], [0], [1]]))]
+    pairs += [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in pairs]
+    for basis in (dpp.LegendreBasis(4), dpp.HermiteBasis(4), dpp.TensorBasis([dpp.HermiteBasis(3)], np.array([[0], [2]])),
+                  dpp.FiniteBasis(np.array([[-1.0], [0.5], [1.0]]))):
+        for whole, real in pairs:
+            for call in (basis, basis.direction):
+                if "Finite" in str(type(basis)) and call == basis.direction:
+                    continue  # no direction at zero
+                found = np.asarray(call(whole))
+                assert np.abs(found - np.asarray(call(real))).max() < 1e-6 and found.dtype.kind == "f"
+
+
+def test_a_time_embedding_at_whole_numbers_and_in_bfloat16():
+    from weightbook.weighting.weighted_cfm import time_embedding
+
+    t = torch.tensor([0.0, 1.0])
+    assert_close(time_embedding(t.long(), 8), time_embedding(t, 8), rtol=1e-6)
+    half = torch.tensor([0.25, 0.7109375])  # both are bfloat16 numbers
+    assert (time_embedding(half.bfloat16(), 8).float() - time_embedding(half, 8)).abs().max() < 0.01
