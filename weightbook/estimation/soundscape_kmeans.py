@@ -827,13 +827,18 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #476f5a11
 _LARGE = 2**20  # points times clusters from which blocks pay
+_PEER = 2**14   # … from which scikit-learn's compiled iterations beat a batch of restarts
+_FLAT = 2**22   # … from which blocks beat them in the plane; in three dimensions and more they do not
 
 
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
     "Objective, labels, centres, passes and convergence of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
     starts, width = _starts(model, X, weight), 3 if model.metric == "haversine" else X.shape[1]
-    if len(X) * model.n_clusters > _LARGE and width <= 3 and model.n_clusters <= 256:
+    size, plain = len(X) * model.n_clusters, model.metric == "euclidean" and model.device is None and model.tol == 0
+    if plain and size > _PEER and (width > 2 or size < _FLAT):
+        outcomes = _lloyd_peer(X, weight, starts, model.max_iter)
+    elif size > _LARGE and width <= 3 and model.n_clusters <= 256:
         outcomes = _lloyd_large(X, weight, starts, device=model.device, **how)
     else:
         size = max(1, 2**22 // (len(X) * model.n_clusters))
@@ -843,6 +848,17 @@ def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple
         if best is None or objective < best[0]:
             best = objective, labels, centers, n_iter, converged
     return best
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c839faf2
+def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter: int):
+    "Outcome of every restart by scikit-learn's Lloyd iterations, which move an empty cluster to a far point"
+    for start in starts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0, algorithm="lloyd").fit(X, sample_weight=weight)
+        labels, centers = found.labels_, found.cluster_centers_
+        still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0], centers, rtol=1e-9)
+        yield labels, centers, max(found.n_iter_ - still, 1), bool(still)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #31054118
 def _lloyd_batches(X, weight, batches, device, how):

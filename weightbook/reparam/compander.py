@@ -30,7 +30,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.nets import SmallResNet
-from ..blocks.training import accuracy, evaluate, fit, make_accelerator, make_batches
+from ..blocks.training import accuracy, bfloat16_pays, evaluate, fit, make_accelerator, make_batches
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
 
@@ -879,7 +879,7 @@ class Task:
     drops: tuple[float, ...] = (0.45, 0.68)  # shares of the steps after which the rate falls
     gamma: float = 0.1     # factor of each fall
     augment: bool = True   # crops after padding by 4, and flips
-    half: bool = True      # bfloat16 autocast
+    half: bool = True      # bfloat16 autocast, where the device computes with it
 
     def __post_init__(self):
         check_choice("network", self.network, NETWORKS)
@@ -988,17 +988,18 @@ def _note(model: nn.Module) -> dict:
 
 # %% ../../nbs/reparam/01_compander.ipynb #aa634b9c
 def _class_loss(model: nn.Module, batch: tuple[Tensor, Tensor], task: Task) -> Tensor:
-    "Cross-entropy of one batch, augmented and in bfloat16 if the task says so"
+    "Cross-entropy of one batch, augmented and in bfloat16 if the task says so and the device can"
     x, y = batch
     x = (augment(x) if task.augment else x).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=task.half):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=task.half and bfloat16_pays(x.device)):
         return F.cross_entropy(model(x), y)
 
 
 def _score(model: nn.Module, part: tuple[Tensor, Tensor], task: Task, accelerator: object) -> float:
     "Accuracy in percent"
     batches = make_batches(*part, batch_size=500, shuffle=False)
-    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=task.half):
+    half = task.half and bfloat16_pays(accelerator.device)
+    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
         return 100 * evaluate(model, batches, dict(accuracy=accuracy), accelerator=accelerator)["accuracy"]
 
 

@@ -317,7 +317,7 @@ class PolynomialCutoff(nn.Module):
             return torch.ones_like(distance)
         rho, p = distance / self.r_max, self.p
         u = 1 - rho**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * rho + p * (p + 1) / 2 * rho**2)
-        return torch.where(rho < 1, u, torch.zeros_like(u))
+        return torch.where(rho >= 1, torch.zeros_like(u), u)  # NaN stays NaN
 
 # %% ../../nbs/sharing/04_ponita.ipynb #f0868498
 def depthwise_conv_reference(
