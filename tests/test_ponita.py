@@ -490,8 +490,8 @@ BAD = {
     "conv basis": (lambda: lib.depthwise_conv(torch.ones(4, 2, 3), torch.ones(11, 2, 5), torch.ones(3, 5), EDGES), ValueError, "basis"),  # noqa: E501
     "fibre kernel": (lambda: lib.fiber_conv(torch.ones(4, 2, 3), torch.ones(3, 2, 3)), ValueError, "kernel"),
     "channels": (lambda: lib.SeparableFiberConv(0, 3), ValueError, "channels"),
-    "no output": (lambda: lib.Ponita(1), ValueError, "outputs"),
-    "no input": (lambda: lib.Ponita(0, out_scalar=1), ValueError, "inputs"),
+    "no output": (lambda: lib.Ponita(1), ValueError, "out_scalar"),
+    "no input": (lambda: lib.Ponita(0, out_scalar=1), ValueError, "in_scalar"),
     "read-out": (lambda: lib.Ponita(1, out_scalar=1, readout="edge"), ValueError, "readout"),
     "grid of the plane": (lambda: lib.Ponita(1, out_scalar=1, grid=torch.ones(4, 2)), ValueError, "grid"),
     "no vectors": (lambda: NET(POS, S1), TypeError, "vec"),

@@ -115,7 +115,7 @@ def test_a_seed_replays_the_procedure_written_out(seed, k):
             centers, labels, dunn = s5.run_reference(points, weight, k, seed)
     except (ZeroDivisionError, RuntimeWarning):
         return
-    model = s5.WeightedKMeans(k, metric="haversine", random_state=seed).fit(points, sample_weight=weight)
+    model = s5.WeightedKMeans(k, metric="haversine", weighted_init=False, random_state=seed).fit(points, sample_weight=weight)
     assert_close(model.labels_, labels.astype(np.int32))
     assert_close(model.cluster_centers_, centers, rtol=1e-12)
     assert_close(s5.dunn_index(points, model.labels_, metric="haversine"), dunn, rtol=1e-9)
@@ -189,10 +189,8 @@ def test_weighted_seeding_never_starts_at_weightless_points(init):
 
 
 def test_check_estimator():
-    # like scikit-learn's own KMeans, which is exempt for the same reason: a draw by row cannot know that rows are repeated
-    exempt = {"check_sample_weight_equivalence_on_dense_data": "seeding draws rows"}
     ran = 0
-    for estimator, check in estimator_checks_generator(s5.WeightedKMeans(), expected_failed_checks=exempt, mark="skip"):
+    for estimator, check in estimator_checks_generator(s5.WeightedKMeans(), mark="skip"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -242,7 +240,7 @@ def test_selection_is_the_same_on_every_path():
     assert len(one.table) == 60 and one.table.seed.tolist() == list(range(3, 63))
     assert one.curve.max() == one.dunn == one.table.dunn[one.table.dunn.idxmax()]
     row = one.table.query("seed == @one.seed").iloc[0]
-    single = s5.WeightedKMeans(one.k, metric="haversine", random_state=one.seed).fit(points, sample_weight=weight)
+    single = s5.WeightedKMeans(one.k, metric="haversine", weighted_init=False, random_state=one.seed).fit(points, sample_weight=weight)
     assert_close(single.labels_, one.labels.astype(np.int32))
     assert_close(one.model.labels_, single.labels_)
     dunn = s5.dunn_index(points, single.labels_, metric="haversine")
