@@ -16,38 +16,14 @@ from torch import nn
 
 transformers = pytest.importorskip("transformers")
 
+from toy_families import CONFIGS, family  # noqa: E402
+
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel  # noqa: E402
 from weightbook.blocks.lm import toy_llama  # noqa: E402
 from weightbook.book.checks import assert_close, rms_error  # noqa: E402
 from weightbook.lowbit import wina  # noqa: E402
 
 IDS = torch.randint(97, (2, 40), generator=torch.Generator().manual_seed(0))
-SIZE = dict(
-    hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2,
-    vocab_size=97, bos_token_id=0, eos_token_id=1, pad_token_id=2, max_position_embeddings=256,
-)
-CONFIGS = {
-    "llama": lambda: transformers.LlamaConfig(**SIZE, tie_word_embeddings=True),
-    "mistral": lambda: transformers.MistralConfig(**SIZE),
-    "qwen2": lambda: transformers.Qwen2Config(**SIZE, tie_word_embeddings=True),
-    "qwen3": lambda: transformers.Qwen3Config(**SIZE, head_dim=8),
-    "phi3": lambda: transformers.Phi3Config(**SIZE),
-}
-
-
-def family(name: str) -> nn.Module:
-    "A random model of a family with gains and biases that are not trivial"
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name]()).eval().requires_grad_(False)
-        for key, weight in model.named_parameters():
-            if "norm" in key:
-                weight.uniform_(0.5, 1.5)
-            elif weight.ndim == 1:
-                weight.normal_(0, 0.1)
-            else:
-                weight.normal_(0, 0.3 if "embed" in key else weight.shape[1] ** -0.5)
-    return model
 
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
