@@ -513,6 +513,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'weightbook.book.bench._cpu_sample': ('book/bench.html#_cpu_sample', 'weightbook/book/bench.py'),
                                        'weightbook.book.bench._cuda_sample': ('book/bench.html#_cuda_sample', 'weightbook/book/bench.py'),
                                        'weightbook.book.bench._evict': ('book/bench.html#_evict', 'weightbook/book/bench.py'),
+                                       'weightbook.book.bench._file_stem': ('book/bench.html#_file_stem', 'weightbook/book/bench.py'),
                                        'weightbook.book.bench._key': ('book/bench.html#_key', 'weightbook/book/bench.py'),
                                        'weightbook.book.bench._mps_sample': ('book/bench.html#_mps_sample', 'weightbook/book/bench.py'),
                                        'weightbook.book.bench._quiet': ('book/bench.html#_quiet', 'weightbook/book/bench.py'),
