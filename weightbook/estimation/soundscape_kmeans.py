@@ -855,7 +855,7 @@ def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter:
     for start in starts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0, algorithm="lloyd").fit(X, sample_weight=weight)
+            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0).fit(X, sample_weight=weight)
         labels, centers = found.labels_, found.cluster_centers_
         still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0], centers, rtol=1e-9)
         yield labels, centers, max(found.n_iter_ - still, 1), bool(still)

@@ -3,11 +3,11 @@
 import copy
 import itertools
 
+import battery
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import cholesky
@@ -453,12 +453,7 @@ BAD = {
     "name": (lambda: Q.replace_linears(toy_llama(), {"model.norm": Q.quantize_groups(W, 3, 16)}), ValueError, "model.norm"),
 }
 
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused(case):
-    call, error, message = BAD[case]
-    with pytest.raises(error, match=message):
-        call()
+test_bad_input = battery.errors(BAD)
 
 
 def test_parts_that_do_not_fit_are_refused():
@@ -479,6 +474,29 @@ def test_saving_never_overwrites_a_strange_folder(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.slow
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    assert "bits a weight" in run_recipe("quantizers", tmp_path)
+test_recipe = battery.recipe("quantizers", "bits a weight")
+
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the workshop says, what is put in its place)
+BREAKS = {
+    1: ("return (values / scale).round_().add_(zero)", "return (values / scale).floor_().add_(zero)"),
+    2: ("torch.round(low / scale).neg_().clamp_(0, top)", "torch.floor(low / scale).neg_().clamp_(0, top)"),
+    3: ("high = torch.maximum(-low, high)", "high = torch.minimum(-low, high)"),
+    4: (".abs_().pow_(2.4).sum(1)", ".abs_().pow_(1.2).sum(1)"),
+    5: ("rows = w if check_choice(", "rows = w.roll(1, 0) if check_choice("),
+    6: ("return self.bits + extra / self.codes.numel()", "return self.bits + extra / self.codes.shape[0]"),
+    7: ("parts.append((fields << shifts)", "parts.append((fields << shifts.flip(0))"),
+    8: ("columns = math.sqrt(2 / self.samples)", "columns = math.sqrt(1 / self.samples)"),
+    9: ("delta = -(w[i] - qi) / inverse[i, i] * inverse[:, i]", "delta = -(w[i] - qi) / H[i, i] * H[:, i]"),
+    10: ("torch.outer(inverse[:, 0], inverse[0]) / inverse[0, 0])", "torch.outer(inverse[:, 0], inverse[0]))"),
+    11: ("torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)", "torch.linalg.cholesky_ex(damped, upper=True)"),
+    12: ("-= torch.outer(E[:, i], U[i, i + 1 :])", "-= torch.outer(E[:, i], U[i, i + 1 :]) / U[i, i]"),
+    13: ("E[:, i] = (W[:, i] - q) / U[i, i]", "E[:, i] = W[:, i] - q"),
+    14: ("y = (x[:, None] * s * q.codes).sum(-1) - (x[:, None] * s * z).sum(-1)", "y = (x[:, None] * s * q.codes).sum(-1)"),
+    15: ("(bits / 8 + (itemsize + 1) / group_size)", "(bits / 8 + itemsize / group_size)"),
+}
+# what runs the real model, or only shows something
+ASIDE = r"quantise_real|\bpaired\b|fig_\w+\(|^table\("
+TestBreaks = battery.breaks("quantizers", BREAKS, until="### The kernel", aside=ASIDE)

@@ -6,10 +6,10 @@ import sys
 import types
 from functools import partial
 
+import battery
 import numpy as np
 import pytest
 import torch
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -492,10 +492,7 @@ def test_task_scores_ask_the_harness_for_the_papers_shots(monkeypatch):
 # ---- the page's recipe -----------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    printed = run_recipe("adadim", tmp_path)
-    assert "bits a weight" in printed and "A weight matrix is" in printed
-    assert not [path for path in tmp_path.iterdir() if path.name != "recipe.py"]
+test_recipe = battery.recipe("adadim", "bits a weight", "A weight matrix is")
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -527,9 +524,27 @@ BAD = {
     "blocks count": (lambda: adadim.calibration_blocks(None, ["a"], count=0), ValueError, "count"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_the_door(case):
-    call, error, text = BAD[case]
-    with pytest.raises(error, match=text):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("zero = np.clip(-np.rint(v.min() / step), 0, top)", "zero = np.clip(np.rint(v.max() / step), 0, top)"),
+    2: ('quantize_groups(W.T.contiguous(), 3, 32, dim="oc").dequantize().T', 'quantize_groups(W, 3, 32, dim="oc").dequantize()'),
+    3: ("z_test(loss, 8 * h.sum().item() / 12", "z_test(loss, 8 * h.sum().item() / 6"),
+    4: ("step.square().flatten(1) / 12 * share", "step.square().flatten(1) / 6 * share"),
+    5: ("(a**2 * 4 * 20**2 + 508) / (4 * 20**2 + 508)", "(a * 4 * 20**2 + 508) / (4 * 20**2 + 508)"),
+    6: ("errors[winner].mean():", "-errors[winner].mean():"),
+    7: ("quantize_groups(W * t, 3, 16, dim=dim)", "quantize_groups(W * t[:, None], 3, 16, dim=dim)"),
+    8: ('plain["ic"][:, P], rtol=0)', 'plain["ic"][P], rtol=0)'),
+    9: ("(Q + errors * U.diagonal() - W)", "(Q - errors * U.diagonal() - W)"),
+    10: ("energy.double().topk(count).values", "energy.double().topk(count, largest=False).values"),
+    11: ("8 * torch.outer(torch.tensor([1.0, 4.0, 1.0])", "8 * torch.outer(torch.tensor([1.0, 2.0, 1.0])"),
+    12: ("t / (t.max() * t.min()).sqrt()", "t / (t.max() * t.min())"),
+    13: ("((E @ blocks) * E).sum(2).T", "(E * E).sum(2).T"),
+    14: ("(scope is not before or not hand_on)", "(scope is before or not hand_on)"),
+    15: ("return 2 * itemsize * rows * columns", "return itemsize * rows * columns"),
+}
+TestBreaks = battery.breaks("adadim", BREAKS, until="### The race")
