@@ -352,7 +352,7 @@ def test_a_sweep_shows_what_was_estimated(swept):
     assert list(line.get_xdata()) == [0.5, 1.0, 2.0] and list(line.get_ydata()) == pytest.approx([e.mean for e in found])
     band = ax.collections[1].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == pytest.approx((min(e.low for e in found), max(e.high for e in found)))
-    assert ax.get_legend().get_title().get_text() == "95 %, 4 seeds"
+    assert ax.get_legend().get_title().get_text() == "method (95 %, 4 seeds)"
 
 
 def test_a_sweep_of_differences(swept):

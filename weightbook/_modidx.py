@@ -701,6 +701,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'weightbook/book/conditions.py'),
                                             'weightbook.book.conditions.Condition.__post_init__': ( 'book/conditions.html#condition.__post_init__',
                                                                                                     'weightbook/book/conditions.py'),
+                                            'weightbook.book.conditions.Condition.__str__': ( 'book/conditions.html#condition.__str__',
+                                                                                              'weightbook/book/conditions.py'),
                                             'weightbook.book.conditions.Estimate': ( 'book/conditions.html#estimate',
                                                                                      'weightbook/book/conditions.py'),
                                             'weightbook.book.conditions.Estimate.__format__': ( 'book/conditions.html#estimate.__format__',

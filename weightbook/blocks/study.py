@@ -365,10 +365,12 @@ def _distances(found: Estimate) -> list[list[float]]:
 def _study_bars(found: "Results", metric: str, base, arms, by, ratio, ax):
     "The body of `Results.bars`"
     ax, figure = _axes(ax)
-    names = [arm for arm in arms or found.arms if arm != base][::-1]
+    names = [arm for arm in arms or found.arms if arm != base]
+    looks = {arm: style_of(arm) | {"linestyle": "none"} for arm in names}
+    names.reverse()  # the first arm on top
     shown = [_table_cell(found, metric, arm, base, by, ratio) for arm in names]
     for row, (arm, one) in enumerate(zip(names, shown, strict=True)):
-        ax.errorbar(one.mean, row, xerr=_distances(one), **style_of(arm) | {"linestyle": "none"})
+        ax.errorbar(one.mean, row, xerr=_distances(one), **looks[arm])
     if base is not None:
         ax.axvline(1 if ratio else 0, color=PALETTE["grey"], linewidth=1)
     label = metric if base is None else f"{metric} {'÷' if ratio else '−'} {base}"
@@ -413,7 +415,7 @@ def _study_sweep(found: "Results", metric: str, x, series, base, by, ratio, ax):
     if base is not None:
         ax.axhline(1 if ratio else 0, color=PALETTE["grey"], linewidth=1)
     ax.set(xlabel=x, ylabel=metric if base is None else f"{metric} {'÷' if ratio else '−'} {base}")
-    ax.legend(title=label)
+    ax.legend(title=label if series is None else f"{series} ({label})")
     return figure
 
 # %% ../../nbs/blocks/study.ipynb #b5be599b

@@ -82,7 +82,7 @@ def _made_of(estimate: Estimate) -> str:
 def _own_spec(estimate: Estimate) -> str:
     "Two significant digits of the half-width; four of the mean where there is none"
     half = estimate.half
-    sign = "+" * (estimate.neutral == 0)  # a difference shows its direction
+    sign = "+" * (estimate.neutral == 0 and math.isfinite(estimate.mean))  # a difference shows its direction
     if not estimate.decided or half <= 1e-12 * abs(estimate.mean) or half == 0:
         return f"{sign}.4g"
     places = 1 - math.floor(math.log10(half))
@@ -227,6 +227,9 @@ class Condition:
     def __post_init__(self, _key: object):
         if _key is not _BY_COMPARISON:
             raise TypeError(f"a condition is made by a comparison, one of {', '.join(COMPARISONS)}")
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.sentence} ({self.control})"
 
     def __bool__(self) -> bool:
         raise TypeError("a condition has three states, not two: read its `state`")
