@@ -138,12 +138,10 @@ def _tidy(done: Mapping[tuple[str, int], Any]):
     return frame.astype({"place": "Int64", "value": "float64", "seconds": "float64"})
 
 # %% ../../nbs/blocks/study.ipynb #5dd9d3d7
-class _Found:
-    "Finished arms: raw values, stamps and the tidy table"
+class _Stamped:
+    "Finished arms and their stamps"
 
-    def __init__(
-        self, name: str, arms: Mapping[str, Mapping], done: Mapping[tuple[str, int], Any], unit: str
-    ):
+    def __init__(self, name: str, arms: Mapping[str, Mapping], done: Mapping[tuple, Any], unit: str):
         self.name, self.arms, self.unit, self._done = name, dict(arms), unit, dict(done)
 
     @property
@@ -166,41 +164,40 @@ class _Found:
         "The stamps of all arms, in the order of the run"
         return [done.stamp for done in self._done.values()]
 
+# %% ../../nbs/blocks/study.ipynb #233a09fa
+class _Found(_Stamped):
+    "Finished arms: raw values and the tidy table"
+
     @cached_property
-    def frame(
-        self,
-    ):  # pandas.DataFrame: arm, seed, metric, place, value, seconds; `place` is missing for a plain number
+    def frame(self):  # pandas.DataFrame: arm, seed, metric, place (missing for a number), value, seconds
         "Every number in one tidy table"
         return _tidy(self._done)
 
     def raw(
         self,
-        arm: str,
-        seed: int,
+        arm: str,  # a name of `arms`
+        seed: int,  # one that the arm was run with
     ) -> Any:
         "What the arm returned for that seed, measured or not"
-        return self._one(arm, seed).value
+        check_choice("arm", arm, tuple(self.arms))
+        if (arm, seed) not in self._done:
+            raise ValueError(f"`seed` must be one that {arm!r} was run with, got {seed!r}")
+        return self._done[arm, seed].value
 
 # %% ../../nbs/blocks/study.ipynb #6701e206
 class _Values(_Found):
     "Finished arms, one metric at a time"
 
-    def _one(self, arm: str, seed: int) -> Any:
-        check_choice("arm", arm, tuple(self.arms))
-        if (arm, seed) not in self._done:
-            raise ValueError(f"`seed` must be one that {arm!r} was run with, got {seed!r}")
-        return self._done[arm, seed]
-
     def values(
         self,
         metric: str,  # as the arm names it; "value" where it returns a number alone
-        arm: str,
+        arm: str,  # a name of `arms`
     ) -> dict[int, np.ndarray]:  # seed → array of shape (), or (n,) for n windows or test cases
         "One metric of one arm by seed"
         check_choice("arm", arm, tuple(self.arms))
         found = {}
         for seed in (seed for name, seed in self._done if name == arm):
-            measured = _metrics(self._one(arm, seed).value)
+            measured = _metrics(self.raw(arm, seed))
             if metric not in measured:
                 known = ", ".join(measured) or "none"
                 wanted = f"one of the numbers and arrays of one axis that {arm!r} returns, {known}"
@@ -241,7 +238,7 @@ def _by_window(found: _Values, metric: str, arm: str) -> tuple[np.ndarray, list[
     shapes = {values.shape for values in by_seed.values()}
     if len(shapes) != 1 or shapes == {()}:
         raise ValueError(
-            f"`by` must be 'seed' where {metric!r} of {arm!r} is no array of as many {found.unit}s for every seed"
+            f"`by` must be 'seed' where {metric!r} of {arm!r} is no array of {found.unit}s"
         )
     return np.mean(list(by_seed.values()), axis=0), sorted(by_seed)
 
@@ -251,8 +248,8 @@ class _Estimates(_Values):
 
     def value(
         self,
-        metric: str,
-        arm: str,
+        metric: str,  # a number, or an array of windows, that the arm returns
+        arm: str,  # a name of `arms`
         *,
         by: str = "seed",  # "seed"; "window": entries of an array metric, for one fixed model
     ) -> Estimate:  # Student over seeds; percentile bootstrap over windows
@@ -266,9 +263,9 @@ class _Estimates(_Values):
 
     def compare(
         self,
-        metric: str,
+        metric: str,  # a number, or an array of windows, that the arms return
         *,
-        arm: str,
+        arm: str,  # a name of `arms`
         base: str,  # the arm to compare with
         ratio: bool = False,  # True: geometric mean of arm / base; False: mean of arm − base
         by: str = "seed",  # "seed"; "window": pairs of windows, where the claim is about one fixed model
@@ -455,7 +452,7 @@ class Results(_Tables):
 
     def bars(
         self,
-        metric: str,
+        metric: str,  # a number, or an array of windows, that the arms return
         *,
         base: str | None = None,  # draw the paired differences to this arm
         arms: Sequence[str] | None = None,  # from top to bottom; None: all arms
@@ -468,7 +465,7 @@ class Results(_Tables):
 
     def sweep(
         self,
-        metric: str,
+        metric: str,  # a number, or an array of windows, that the arms return
         *,
         x: str,  # the option of the arms that is swept, numbers
         series: str | None = None,  # the option that tells the lines apart; None: one line

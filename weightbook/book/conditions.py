@@ -128,7 +128,7 @@ def estimate(
     values: Sequence[float],  # (n,), one for each replicate
     *,
     kind: str = "seed",  # what a replicate is, in the singular
-    method: Literal["Student", "bootstrap"] = "Student",
+    method: Literal["Student", "bootstrap"] = "Student",  # the bootstrap is for windows and test cases
     label: str = "",  # what was measured
     neutral: float = math.nan,  # the value of no effect, the default bound of `below` and `above`
     resamples: int = 10_000,  # of the bootstrap
@@ -169,7 +169,7 @@ def _as_numbers(name: str, values: Any) -> np.ndarray:
         )
     return array.astype(np.float64)
 
-
+# %% ../../nbs/book/conditions.ipynb #0aa0bd84
 def _student(values: np.ndarray, mean: float) -> tuple[float, float]:
     from scipy.stats import t
 
@@ -215,7 +215,7 @@ def _difference(values: np.ndarray, base: np.ndarray) -> np.ndarray:
 State = Literal["true", "false", "undecided"]
 _BY_COMPARISON = object()
 
-
+# %% ../../nbs/book/conditions.ipynb #c1e4c544
 @dataclass(frozen=True)
 class Condition:
     "A sentence and its state: true, false or undecided; made by a comparison such as `below`"
@@ -318,7 +318,7 @@ def _interval(name: str, value: Any) -> Estimate:
         )
     return value
 
-
+# %% ../../nbs/book/conditions.ipynb #8cdf2de6
 def _optional(control: Any) -> Estimate | None:
     return None if control is None else _interval("control", control)
 
@@ -330,7 +330,7 @@ def _bound(found: Estimate, bound: float | None) -> float:
         )
     return found.neutral if bound is None else check_real("bound", bound)
 
-
+# %% ../../nbs/book/conditions.ipynb #ceb0b537
 def _side(found: Estimate, holds: bool, excluded: bool) -> State:
     "The state, undecided without an interval"
     if not found.decided:
@@ -343,7 +343,7 @@ def _named(found: Estimate) -> str:
 
 # %% ../../nbs/book/conditions.ipynb #18410592
 def within(
-    gap: Estimate,
+    gap: Estimate,  # such as `results.compare("loss", arm=…, base=…)`
     margin: float,  # > 0; differences up to it count as none
     *,
     around: float | None = None,  # the middle; None: the value of no effect
@@ -364,7 +364,7 @@ def within(
 
 # %% ../../nbs/book/conditions.ipynb #7edc4022
 def contains(
-    gap: Estimate,
+    gap: Estimate,  # such as `results.value("loss", arm)`
     value: float,  # such as the paper's
     *, control: Estimate | None = None,  # an estimate whose interval must not hold `value`
     without_control: str | None = None,  # or: why there is no control
@@ -407,7 +407,7 @@ def _limits(name: str, bound: Any) -> tuple[np.ndarray, str]:
         else f"their bounds ({limits.min():.4g} to {limits.max():.4g})",
     )
 
-
+# %% ../../nbs/book/conditions.ipynb #4c06634a
 def _exact(name: str, quantity: Any) -> Any:
     if isinstance(quantity, Estimate):
         raise TypeError(

@@ -44,7 +44,7 @@ class Badge:
     def __str__(self) -> str:
         return self.text
 
-
+# %% ../../nbs/book/tables.ipynb #7522b57a
 @dataclass(frozen=True)
 class Link:
     "A word that leads somewhere; without an address, the word"
@@ -54,7 +54,7 @@ class Link:
     def __str__(self) -> str:
         return self.text
 
-
+# %% ../../nbs/book/tables.ipynb #0e1e1304
 @dataclass(frozen=True)
 class Lines:
     "Several short texts in one cell"
@@ -99,7 +99,7 @@ def _one_line(cell: str) -> str:
     "Text that cannot break a Markdown table"
     return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "; ")
 
-
+# %% ../../nbs/book/tables.ipynb #ebaefe74
 def _numeric(table: Table) -> list[bool]:
     "Which columns hold numbers only"
     present = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.columns))]
@@ -221,7 +221,7 @@ def table(
     cells = tuple(tuple(row.get(key) for key in keys) for row in rows)
     return Table(tuple(keys.values()), cells, caption, {keys[key]: spec for key, spec in (fmt or {}).items()})
 
-
+# %% ../../nbs/book/tables.ipynb #2035399e
 def _heading(key) -> str:
     "The heading of a column; the levels of a frame's column index are joined by a space"
     return " ".join(str(part) for part in key if part != "") if isinstance(key, tuple) else str(key)
