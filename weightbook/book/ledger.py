@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 # %% ../../nbs/book/ledger.ipynb #2f5a6d72
 from .checks import check_choice
@@ -151,7 +151,7 @@ SCALES = {
 
 # %% ../../nbs/book/ledger.ipynb #92416cfd
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = {"strict": True, "extra": "forbid", "frozen": True}
 
 
 class Cost(_Strict):
