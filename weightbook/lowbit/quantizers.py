@@ -947,7 +947,7 @@ class Plan:
         group_size: int,                # g; −1: one group a row (a column)
         dims: Iterable[str] = ("oc",),  # directions that the groups may run along
         skip: str | Iterable[str] = (), # as for `matrix_fates`
-        only: str | Iterable[str] = "*",
+        only: str | Iterable[str] = "*",  # as for `matrix_fates`
     ) -> "Plan":
         "Settle everything before the first layer is touched; ValueError where a layer does not fit"
         fates, found = matrix_fates(model, skip=skip, only=only), {}
