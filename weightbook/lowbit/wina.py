@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
-from .quantizers import _check_patterns, _named
+from .quantizers import SAVED, SavedLayer, _check_patterns, _named
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cc2f7f60
 def column_norms(
@@ -581,6 +581,31 @@ def remove_cats(
         if isinstance(block.mlp, CATSMLP):
             block.mlp = block.dense_mlp.pop()
     return model
+
+# %% ../../nbs/lowbit/04_wina.ipynb #9d1d47b0
+_GATE = ("sparsity", "criterion", "threshold", "prefill_dense_fraction")
+
+
+def _build_cats(model: nn.Module, name: str, form: dict) -> CATSMLP:
+    "A CATS form around a dense MLP, which is kept for `remove_cats`"
+    dense = model.get_submodule(name)
+    model.get_submodule(name.rpartition(".")[0]).dense_mlp = [dense]
+    return CATSMLP(dense, **form)
+
+
+def _build_rotated(model: nn.Module, name: str, form: dict) -> RotatedBlock:
+    "A rotated block whose rotations have no memory yet"
+    empty = torch.empty(form["width"], form["width"], device="meta")
+    return RotatedBlock(model.get_submodule(name), empty, empty)
+
+
+SAVED[f"{SparseLinear.__module__}.SparseLinear"] = SavedLayer(
+    lambda gate: {name: getattr(gate, name) for name in _GATE},
+    lambda model, name, form: SparseLinear(model.get_submodule(name), **form), inner="linear")
+SAVED[f"{CATSMLP.__module__}.CATSMLP"] = SavedLayer(
+    lambda mlp: dict(threshold=mlp.threshold, prefill_dense_fraction=mlp.prefill_dense_fraction), _build_cats)
+SAVED[f"{RotatedBlock.__module__}.RotatedBlock"] = SavedLayer(
+    lambda block: dict(width=len(block.residual_attn)), _build_rotated)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #2997058d
 class _StagedBlock:
