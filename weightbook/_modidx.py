@@ -1409,6 +1409,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._distinct': ( 'lowbit/quantizers.html#_distinct',
                                                                                           'weightbook/lowbit/quantizers.py'),
+                                              'weightbook.lowbit.quantizers._fate': ( 'lowbit/quantizers.html#_fate',
+                                                                                      'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._gptq_block_kernel': ( 'lowbit/quantizers.html#_gptq_block_kernel',
                                                                                                    'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._gptq_block_triton': ( 'lowbit/quantizers.html#_gptq_block_triton',

@@ -17,6 +17,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import itertools
 import json
 import math
 import shutil
@@ -892,22 +893,26 @@ def matrix_fates(
     only: str | Iterable[str] = "*",    # patterns of full names to convert
 ) -> dict[str, str]:                 # full name of every matrix -> "converted", or "kept: " and why
     "What a converter does with every matrix of a model; ValueError for a layer that cannot be converted"
-    matrices, fates = _matrices(model), {}
-    _check_patterns("skip", skip, matrices)
-    _check_patterns("only", only, matrices)
-    for name, module in matrices.items():
-        if not name.startswith("model.layers."):
-            fates[name] = "kept: outside of the decoder layers"
-        elif _named(name, skip) or not _named(name, only):
-            fates[name] = "kept: named in `skip`" if _named(name, skip) else "kept: not named in `only`"
-        elif isinstance(module, nn.Linear | _PackedLayer):
-            fates[name] = "converted"
-            _check_convertible(name, module)
-        else:
-            fates[name] = f"kept: {type(module).__name__} is no linear layer"
+    matrices = _matrices(model)
+    for argument, patterns in (("skip", skip), ("only", only)):
+        _check_patterns(argument, patterns, matrices)
+    fates = {name: _fate(name, module, skip, only) for name, module in matrices.items()}
     if "converted" not in fates.values():
-        raise ValueError(f"`model` must have a linear layer to convert, got {fates}")
+        raise ValueError(f"`model` must have a linear layer to convert, `skip` and `only` leave none of {list(fates)}")
     return fates
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #955162ae
+def _fate(name: str, module: nn.Module, skip: str | Iterable[str], only: str | Iterable[str]) -> str:
+    "What becomes of one matrix; ValueError or TypeError where that cannot be meant"
+    if not name.startswith("model.layers."):
+        return "kept: outside of the decoder layers"
+    if _named(name, skip):
+        return "kept: named in `skip`"
+    if not _named(name, only):
+        return "kept: not named in `only`"
+    if not isinstance(module, nn.Linear | _PackedLayer):
+        return f"kept: {type(module).__name__} is no linear layer"
+    return _check_convertible(name, module)
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #a43db752
 def _matrices(model: nn.Module) -> dict[str, nn.Module]:
@@ -925,13 +930,14 @@ def _matrices(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _check_convertible(name: str, module: nn.Module) -> None:
-    "Refuse a layer whose weight is packed, on no device, of integers or not finite"
+def _check_convertible(name: str, module: nn.Module) -> str:
+    "Refuse a layer whose weight is packed, on no device, of integers or not finite; the fate of any other"
     if isinstance(module, _PackedLayer):
         raise ValueError(f"`model` holds a layer that is quantised already: {name}; name it in `skip`, or begin anew")
     if module.weight.is_meta:
         raise ValueError(f"`model` must hold its weights, but {name} lies on the meta device")
     check_tensor(f"{name}.weight", module.weight, ndim=2, floating=True, finite=True)
+    return "converted"
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #3e0ba0e3
 @dataclass(frozen=True)
@@ -1073,7 +1079,7 @@ def _quantize_step(step: DecoderStep, name: str, pack: bool, scale_dtype: torch.
         linear.weight.data = left.to(linear.weight.dtype)
     return row
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #457617f0
 def _check_options(method: str, options: Mapping) -> None:
     "Refuse options that the method does not know"
     run = GPTQ.quantize if check_choice("method", method, ("rtn", "gptq")) == "gptq" else quantize_groups
@@ -1083,7 +1089,7 @@ def _check_options(method: str, options: Mapping) -> None:
     if options.get("static_groups") and options.get("dim") == "ic":
         raise ValueError("`static_groups` is for dim 'oc'; with 'ic' every column brings its own scales along")
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c1aab406
 def _check_reached(wanted: Iterable[str], done: Iterable[str]) -> None:
     "Refuse a calibration that never reached a layer"
     if missed := sorted(set(wanted) - set(done)):
@@ -1150,7 +1156,7 @@ def _layout_of(model: nn.Module) -> tuple[list[dict], dict[str, str]]:
                 inner[f"{name}.{SAVED[kind].inner}."] = f"{name}."
     return layers, inner
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #19f4225c
 def _write_model(model: nn.Module, folder: Path) -> None:
     "Configuration, tensors and layout of a model"
     from weightbook.blocks.lm import _digest
@@ -1186,8 +1192,8 @@ def save_quantized(
         old = place / _old_weights(place)
         for path in sorted(part.iterdir(), key=lambda path: (path.name == LAYOUT_FILE, path.suffix != ".safetensors")):
             path.replace(place / path.name)
-        if old.is_file() and not (place / json.loads((place / LAYOUT_FILE).read_text(encoding="utf-8"))["weights"]).samefile(old):
-            old.unlink()
+        if old.name != _old_weights(place):
+            old.unlink(missing_ok=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Path(folder)
@@ -1218,17 +1224,16 @@ def load_quantized(
     "Load a quantised, rotated or sparse model; ValueError names the file that is damaged, and what is wrong with it"
     folder = Path(folder)
     layout, transformers = _read_layout(folder), require("transformers", extra="lm")
-    tensors = _read_tensors(folder, layout)
-    config = transformers.AutoConfig.from_pretrained(folder)
+    tensors, late = _read_tensors(folder, layout), lambda layer: SAVED[layer["kind"]].late
     with require("accelerate", extra="lm").init_empty_weights(include_buffers=False):
-        model = transformers.AutoModelForCausalLM.from_config(config)
-    _build(model, folder, [layer for layer in layout["layers"] if not SAVED[layer["kind"]].late])
+        model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
+    _build(model, folder, itertools.filterfalse(late, layout["layers"]))
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise ValueError(f"{layout['weights']} in {folder.name!r} does not fit {LAYOUT_FILE}: {error}") from error
     model.tie_weights()
-    _build(model, folder, [layer for layer in layout["layers"] if SAVED[layer["kind"]].late])
+    _build(model, folder, filter(late, layout["layers"]))
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     return model.to(device).eval().requires_grad_(False)
@@ -1253,7 +1258,7 @@ def _read_layout(folder: Path) -> dict:
         raise ValueError(f"{LAYOUT_FILE} in {folder.name!r} is damaged or from another version, save the model again: {error}") from error
     return layout
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #0318bb87
 def _read_tensors(folder: Path, layout: Mapping) -> dict[str, Tensor]:
     "All tensors of a saved model, after a look at the digests"
     from weightbook.blocks.lm import _digest
@@ -1269,7 +1274,7 @@ def _read_tensors(folder: Path, layout: Mapping) -> dict[str, Tensor]:
         raise ValueError(f"{layout['weights']} in {folder.name!r} lacks {unknown[0]}")
     return tensors | {name: tensors[first] for name, first in layout["alias"].items()}
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #1bebe4d0
 def _build(model: nn.Module, folder: Path, layers: Iterable[Mapping]) -> None:
     "Put the layers of a layout in place"
     for layer in layers:
