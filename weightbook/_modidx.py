@@ -394,6 +394,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'weightbook.blocks.lm._unpack_wheel': ('blocks/lm.html#_unpack_wheel', 'weightbook/blocks/lm.py'),
                                       'weightbook.blocks.lm._wheel_file': ('blocks/lm.html#_wheel_file', 'weightbook/blocks/lm.py'),
                                       'weightbook.blocks.lm._window_nll': ('blocks/lm.html#_window_nll', 'weightbook/blocks/lm.py'),
+                                      'weightbook.blocks.lm._with_bos': ('blocks/lm.html#_with_bos', 'weightbook/blocks/lm.py'),
                                       'weightbook.blocks.lm.capture_inputs': ('blocks/lm.html#capture_inputs', 'weightbook/blocks/lm.py'),
                                       'weightbook.blocks.lm.linear_layers': ('blocks/lm.html#linear_layers', 'weightbook/blocks/lm.py'),
                                       'weightbook.blocks.lm.load_lm': ('blocks/lm.html#load_lm', 'weightbook/blocks/lm.py'),

@@ -929,7 +929,7 @@ def _matrices(model: nn.Module) -> dict[str, nn.Module]:
             found |= {f"{name}.{key}": module for key in own}
     return found
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #d7546928
 def _check_convertible(name: str, module: nn.Module) -> str:
     "Refuse a layer whose weight is packed, on no device, of integers or not finite; the fate of any other"
     if isinstance(module, _PackedLayer):
