@@ -155,3 +155,46 @@ def test_damaged_files_are_named(what, tmp_path):
     damage(Q.save_quantized(packed(), tmp_path))
     with pytest.raises(ValueError, match=named):
         Q.load_quantized(tmp_path)
+
+
+# ---- GGUF ------------------------------------------------------------------------------------------------------------
+
+GRIDS = {  # what -> options of quantize_model_
+    "Q4_1": dict(bits=4, group_size=32), "Q4_1 of 3 bits": dict(bits=3, group_size=32, act_order=True, static_groups=True),
+    "Q8_0": dict(bits=8, group_size=32, symmetric=True), "part": dict(bits=4, group_size=32, only="*.mlp.*"),
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", GRIDS)
+def test_transformers_reads_what_we_write_as_gguf(name, tied, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    model = toy(heads=4, tied=tied)
+    Q.quantize_model_(model, IDS, **GRIDS[name])
+    path = Q.export_gguf(model, tmp_path / "toy.gguf")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
+    assert kinds["blk.1.ffn_up.weight"] == name.split()[0].replace("part", "Q4_1")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name)
+    logits, wanted = again(IDS).logits, model(IDS).logits
+    assert (logits - wanted).norm() < 3e-3 * wanted.norm()  # scales in float16
+    for key in ("model.layers.0.self_attn.k_proj", "model.layers.1.mlp.down_proj"):
+        a, b = again.get_submodule(key).weight, model.get_submodule(key).weight
+        assert (a - b).norm() < 1e-3 * b.norm(), key
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.gguf"]
+
+
+@pytest.mark.parametrize("options", [dict(bits=4, group_size=16), dict(bits=4, group_size=32, dim="ic"), dict(bits=8, group_size=32),
+                                     dict(bits=4, group_size=32, act_order=True)], ids=str)
+def test_grids_that_gguf_does_not_have_are_refused(options, tmp_path):
+    model = toy(heads=4)
+    Q.quantize_model_(model, IDS, **options)
+    with pytest.raises(ValueError, match="self_attn.q_proj"):
+        Q.export_gguf(model, tmp_path / "toy.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("make, error", [(lambda: toy(bias=True), ValueError), (lambda: wina.sparsify(toy(), 0.5), ValueError),
+                                         (lambda: family("qwen2"), NotImplementedError)], ids=["bias", "sparse", "qwen2"])
+def test_models_that_gguf_cannot_hold_are_refused(make, error, tmp_path):
+    with pytest.raises(error, match="`model`"):
+        Q.export_gguf(make(), tmp_path / "toy.gguf")

@@ -8,8 +8,8 @@ __all__ = ['FEW_ROWS', 'LAYOUT_FILE', 'SAVED', 'interval_grid', 'fit_scale_zero'
            'inverse_factor', 'gptq_reference', 'GPTQ', 'PackedWeight', 'QuantLinear', 'few_rows',
            'packed_linear_reference', 'packed_linear', 'decoder_layers', 'DecoderStep', 'walk_decoder', 'matrix_fates',
            'Plan', 'all_or_nothing', 'replace_linears', 'quantize_linear', 'quantize_model_', 'SavedLayer',
-           'save_quantized', 'load_quantized', 'packed_bytes', 'Int4Product', 'accelerate_decoding', 'product_arms',
-           'loop_arms', 'benchmark']
+           'save_quantized', 'load_quantized', 'export_gguf', 'packed_bytes', 'Int4Product', 'accelerate_decoding',
+           'product_arms', 'loop_arms', 'benchmark']
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #65bcc448
 import contextlib
@@ -1282,6 +1282,91 @@ def _build(model: nn.Module, folder: Path, layers: Iterable[Mapping]) -> None:
             model.set_submodule(layer["name"], SAVED[layer["kind"]].build(model, layer["name"], layer["form"]))
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{LAYOUT_FILE} in {folder.name!r} is damaged at {layer['name']}: {error}") from error
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #657b9e64
+def _gguf_blocks(name: str, q: QuantizedWeight) -> tuple[Tensor, str]:
+    "Bytes of a matrix in blocks of 32 inputs, (O, bytes of a row), and the name of their format"
+    eight = q.bits == 8 and bool((q.zero == 128).all())
+    if q.dim != "oc" or q.group_size % 32 or q.group_index is not None or not (q.bits <= 4 or eight):
+        raise ValueError(f"`model` must have groups of 32·n inputs, of at most 4 bits or symmetric with 8, for GGUF; {name} has "
+                         f"dim {q.dim!r}, groups of {q.group_size}, {q.bits} bits, scattered: {q.group_index is not None}")
+    repeat = lambda values: values.half().repeat_interleave(q.group_size // 32, 1)
+    scale, least = repeat(q.scale), repeat(-q.scale * q.zero)
+    if not (scale.isfinite().all() and (scale > 0).all() and least.isfinite().all()):
+        raise ValueError(f"`model` must have scales that float16 holds for GGUF, those of {name} it does not")
+    codes = q.codes.unflatten(1, (-1, 32))
+    if eight:
+        values, head = (codes.int() - 128).to(torch.int8).view(torch.uint8), scale[..., None]
+    else:
+        values, head = codes[..., :16] | codes[..., 16:] << 4, torch.stack([scale, least], -1)
+    return torch.cat([head.contiguous().view(torch.uint8), values], -1).flatten(1), "Q8_0" if eight else "Q4_1"
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #42b9511d
+_GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+}
+
+
+def _gguf_tensor(model: nn.Module, name: str, module: nn.Module) -> tuple[str, Tensor, str]:
+    "Name, bytes or numbers, and format of one module's weight; query and key rows in GGUF's rotary order"
+    at = name.split(".", 3)
+    place = f"blk.{at[2]}.{_GGUF_NAMES[at[3]]}" if name.startswith("model.layers.") else _GGUF_NAMES[name]
+    if isinstance(module, QuantLinear):
+        values, kind = _gguf_blocks(name, module.packed_weight.unpack())
+    else:
+        values, kind = module.weight.detach().float(), "F32"
+    if place.endswith(("attn_q", "attn_k")):
+        heads = model.config.num_attention_heads if place.endswith("q") else model.config.num_key_value_heads
+        values = values.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    return f"{place}.weight", values.contiguous().cpu(), kind
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #651d5551
+@torch.no_grad()
+def export_gguf(
+    model: nn.Module,   # a Hugging Face Llama without biases, with or without `QuantLinear` layers; only read
+    path: str | Path,   # of the file, replaced in one step
+) -> Path:              # the file: weights and sizes, no tokeniser
+    "Write a model as GGUF: packed layers as Q4_1 or Q8_0, all others in float32; ValueError where a grid does not fit"
+    gguf, config = require("gguf", extra="lm"), getattr(model, "config", None)
+    if getattr(config, "model_type", None) != "llama":
+        raise NotImplementedError(f"`model` must be a Llama for GGUF, got {getattr(config, 'model_type', type(model).__name__)!r}")
+    modules = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear) or "weight" in m._parameters}
+    if config.tie_word_embeddings:
+        modules.pop("lm_head")
+    known = {name for name in modules if name in _GGUF_NAMES or name.split(".", 3)[-1] in _GGUF_NAMES}
+    if strange := sorted(set(modules) - known) or [n for n, m in modules.items() if getattr(m, "bias", None) is not None]:
+        raise ValueError(f"`model` must be a plain Llama without biases for GGUF, but has {strange[0]}")
+    tensors = [_gguf_tensor(model, name, module) for name, module in modules.items()]
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix=".weightbook-", dir=path.resolve().parent) as place:
+        _write_gguf(gguf, config, tensors, Path(place) / "part")
+        (Path(place) / "part").replace(path)
+    return path
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #25abd94e
+def _write_gguf(gguf, config, tensors: Iterable[tuple[str, Tensor, str]], path: Path) -> None:
+    "Sizes and tensors of a Llama"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("weightbook")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    for name, values, kind in tensors:
+        writer.add_tensor(name, values.numpy(), raw_dtype=gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #3a01824e
 def packed_bytes(
