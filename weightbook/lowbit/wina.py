@@ -211,7 +211,8 @@ def _multiply(linear: nn.Module, *, inputs: Tensor | None = None, outputs: Tenso
 # %% ../../nbs/lowbit/04_wina.ipynb #fcb98379
 def _check_dense(model: nn.Module) -> None:
     "Refuse a model with layers whose weights cannot be rewritten in place"
-    found = gated_linears(model) | {"lm_head": model.lm_head}
+    names = {module: name for name, module in model.named_modules()}
+    found = {names[m]: m for block in decoder_blocks(model) for m in block_linears(block).values()} | {"lm_head": model.lm_head}
     for name, module in found.items():
         if isinstance(module, SparseLinear):
             raise ValueError(f"`model` must have no gates: call `densify` first ({name})")
