@@ -1414,6 +1414,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._gguf_blocks': ( 'lowbit/quantizers.html#_gguf_blocks',
                                                                                              'weightbook/lowbit/quantizers.py'),
+                                              'weightbook.lowbit.quantizers._gguf_modules': ( 'lowbit/quantizers.html#_gguf_modules',
+                                                                                              'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._gguf_tensor': ( 'lowbit/quantizers.html#_gguf_tensor',
                                                                                              'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._gptq_block_kernel': ( 'lowbit/quantizers.html#_gptq_block_kernel',

@@ -1333,18 +1333,23 @@ def export_gguf(
     gguf, config = require("gguf", extra="lm"), getattr(model, "config", None)
     if getattr(config, "model_type", None) != "llama":
         raise NotImplementedError(f"`model` must be a Llama for GGUF, got {getattr(config, 'model_type', type(model).__name__)!r}")
-    modules = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear) or "weight" in m._parameters}
-    if config.tie_word_embeddings:
-        modules.pop("lm_head")
-    known = {name for name in modules if name in _GGUF_NAMES or name.split(".", 3)[-1] in _GGUF_NAMES}
-    if strange := sorted(set(modules) - known) or [n for n, m in modules.items() if getattr(m, "bias", None) is not None]:
-        raise ValueError(f"`model` must be a plain Llama without biases for GGUF, but has {strange[0]}")
-    tensors = [_gguf_tensor(model, name, module) for name, module in modules.items()]
+    tensors = [_gguf_tensor(model, name, module) for name, module in _gguf_modules(model).items()]
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix=".weightbook-", dir=path.resolve().parent) as place:
         _write_gguf(gguf, config, tensors, Path(place) / "part")
         (Path(place) / "part").replace(path)
     return path
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #66911f6b
+def _gguf_modules(model: nn.Module) -> dict[str, nn.Module]:
+    "Every module with a weight, by full name; ValueError for one that GGUF's Llama does not have"
+    modules = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear) or "weight" in m._parameters}
+    if model.config.tie_word_embeddings:
+        modules.pop("lm_head")
+    known = {name for name in modules if name in _GGUF_NAMES or name.split(".", 3)[-1] in _GGUF_NAMES}
+    if strange := sorted(set(modules) - known) or [n for n, m in modules.items() if getattr(m, "bias", None) is not None]:
+        raise ValueError(f"`model` must be a plain Llama without biases for GGUF, but has {strange[0]}")
+    return modules
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #25abd94e
 def _write_gguf(gguf, config, tensors: Iterable[tuple[str, Tensor, str]], path: Path) -> None:
