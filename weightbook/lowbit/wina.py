@@ -564,8 +564,8 @@ def sparsify_cats(
             hooks.append(mlp.gate_proj.register_forward_hook(count))
         for batch in batches:
             model.model(check_tensor("batches", batch, ndim=2).to(model.device))
-        made = [CATSMLP(mlp, dist.quantile(share), prefill_dense_fraction) for mlp, dist in zip(dense, distributions, strict=True)]
-        before = made
+        taus = [dist.quantile(share) for dist in distributions]
+        before = [CATSMLP(mlp, tau, prefill_dense_fraction) for mlp, tau in zip(dense, taus, strict=True)]
     finally:
         for hook in hooks:
             hook.remove()
