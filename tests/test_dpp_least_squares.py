@@ -250,7 +250,8 @@ def test_torch_fits_are_numpys_and_dependent_columns_get_the_least_norm():
 def test_the_regressors_are_scikit_learn_estimators(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check_estimator(estimator())
+        ordered = {"check_sample_weight_equivalence_on_dense_data": "its blocks are consecutive rows: a repetition moves them"}
+        check_estimator(estimator(), expected_failed_checks=ordered if estimator is dls.AveragedLeastSquares else None)
 
 
 def test_a_fitted_regressor_survives_pickling():

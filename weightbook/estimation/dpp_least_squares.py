@@ -24,7 +24,7 @@ import torch
 from scipy.linalg import lapack
 from scipy.linalg import qr as pivoted_qr
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #eb14ab93
@@ -38,6 +38,7 @@ class OrthonormalBasis:
 
     m: int    # how many functions
     dim: int  # coordinates of a point
+    domain = (-math.inf, math.inf)  # where each coordinate of the measure lies: low <= x <= high
 
     def __call__(
         self, x: np.ndarray | Tensor,  # points, shape (..., dim)
@@ -56,6 +57,16 @@ class OrthonormalBasis:
     ) -> np.ndarray | Tensor:          # shape (...)
         "The optimal sampling density, eq. (5)"
         return (self(x) ** 2).sum(-1) / self.m
+
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #ea354f7d
+def _check_domain(basis: OrthonormalBasis, X: np.ndarray) -> np.ndarray:
+    "Refuse points where the measure of the basis has none: its density would be wrong there"
+    parts = getattr(basis, "bases", [basis] * X.shape[1])
+    low, high = np.array([part.domain for part in parts], dtype=float).T
+    if ((low > X) | (high < X)).any():
+        raise ValueError(f"`X` must lie in [{low.min():g}, {high.max():.4g}], where {basis!r} is orthonormal; scale the columns, "
+                         f"got {X.min():g} to {X.max():g}")
+    return X
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #6c593b6b
 def _xp(x: np.ndarray | Tensor):
@@ -146,6 +157,7 @@ class _Polynomials(OrthonormalBasis):
 class LegendreBasis(_Polynomials):
     "Orthonormal Legendre polynomials of the uniform law on [-1, 1], points of shape (..., 1)"
 
+    domain = (-1.0, 1.0)
     _warp = staticmethod(lambda angle: -np.cos(angle))
 
     @property
@@ -216,6 +228,7 @@ class PiecewiseConstantBasis(OrthonormalBasis):
     "Indicators of m equal cells of [0, 1), scaled to norm one; points of shape (..., 1)"
 
     dim = 1
+    domain = (0.0, math.nextafter(1.0, 0.0))  # the last cell is open
 
     def __init__(
         self, m: int,  # cells
@@ -890,7 +903,8 @@ class WeightedLeastSquares(RegressorMixin, BaseEstimator):
     def __init__(
         self,
         basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
-        *, density: str | Mixture | Callable = "christoffel",  # what the rows were drawn from; "measure": no weights
+        *, density: str | Mixture | Callable | None = None,  # what the rows were drawn from; "measure": no weights by it;
+                                                # None: "christoffel" for a given basis, else "measure"
     ):
         self.basis, self.density = basis, density
 
@@ -903,33 +917,36 @@ class WeightedLeastSquares(RegressorMixin, BaseEstimator):
         self,
         X: np.ndarray,  # points, shape (n, d), n >= m
         y: np.ndarray,  # values, shape (n,) or (n, outputs)
+        sample_weight: np.ndarray | None = None,  # further weights, shape (n,), >= 0: 2 is a row twice; None: ones
     ):                  # self, with `coef_` of shape (m,) or (m, outputs), `basis_`, `lambda_min_`, `lambda_max_`
-        "Fit the coefficients in the orthonormal basis"
-        X, y = self._start(X, y)
-        rows, scale = self._rows(X)
+        "Fit the coefficients in the orthonormal basis; ValueError for rows outside of its domain"
+        rows, scale, y = self._start(X, y, sample_weight)
         self.coef_ = np.linalg.lstsq(rows, (y.T * scale).T, rcond=None)[0]
         return self
 
     def predict(
-        self, X: np.ndarray,  # points, shape (N, d)
+        self, X: np.ndarray,  # points, shape (N, d), in the domain of the basis
     ) -> np.ndarray:          # shape (N,) or (N, outputs)
-        "Values of the fitted function"
+        "Values of the fitted function; ValueError for points outside of the domain"
         check_is_fitted(self)
-        return self.basis_(validate_data(self, X, reset=False, dtype=np.float64)) @ self.coef_
+        return self.basis_(_check_domain(self.basis_, validate_data(self, X, reset=False, dtype=np.float64))) @ self.coef_
 
-    def _start(self, X, y):
-        "Checked data, and the basis"
+    def _start(self, X, y, sample_weight):
+        "Weighted features, the factors of the values, and the values, for rows of positive weight"
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self.basis_ = FiniteBasis(X, _affine) if self.basis is None else self.basis
+        mass = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        X, y, mass = X[mass > 0], np.asarray(y, dtype=np.float64)[mass > 0], mass[mass > 0]
+        if not len(X):
+            raise ValueError("`sample_weight` must not be all zero")
+        self.basis_ = FiniteBasis(X, _affine, mass / mass.sum()) if self.basis is None else self.basis
         if self.basis_.dim != X.shape[1] or len(X) < self.basis_.m:
             wanted = f"at least {self.basis_.m} rows of {self.basis_.dim} columns"
             raise ValueError(f"`X` must have {wanted}, got n_samples = {X.shape[0]} and {X.shape[1]} columns")
-        self.lambda_min_, self.lambda_max_ = stability(gram_matrix(self.basis_, X, self.density))
-        return X, np.asarray(y, dtype=np.float64)
-
-    def _rows(self, X):
-        "Weighted features, and the factors of the values"
-        return weighted_features(self.basis_, X, self.density), density_values(self.basis_, X, self.density) ** -0.5
+        density = self.density or ("measure" if self.basis is None else "christoffel")
+        rows, scale = weighted_features(self.basis_, _check_domain(self.basis_, X), density), mass**0.5
+        rows = rows * scale[:, None]
+        self.lambda_min_, self.lambda_max_ = stability(rows.T @ rows / mass.sum())
+        return rows, scale * density_values(self.basis_, X, density) ** -0.5, y
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #9e351d3d
 class AveragedLeastSquares(WeightedLeastSquares):
@@ -939,7 +956,7 @@ class AveragedLeastSquares(WeightedLeastSquares):
         self,
         basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
         *, blocks: int = 2,                     # blocks of consecutive rows; each needs m of them if a basis is given
-        density: str | Mixture | Callable = "christoffel",  # what the rows were drawn from; "measure": no weights
+        density: str | Mixture | Callable | None = None,  # as in `WeightedLeastSquares`
     ):
         super().__init__(basis, density=density)
         self.blocks = blocks
@@ -948,15 +965,15 @@ class AveragedLeastSquares(WeightedLeastSquares):
         self,
         X: np.ndarray,  # points, shape (n, d), block after block
         y: np.ndarray,  # values, shape (n,) or (n, outputs)
+        sample_weight: np.ndarray | None = None,  # further weights, shape (n,), >= 0: rows of weight 0 are no rows of a block
     ):                  # self, with `coef_`, `coefs_` (blocks, m, …), and `coef_error_`, the standard errors of `coef_`
         "Fit each block by itself and average"
         check_integer("blocks", self.blocks, low=1)
-        X, y = self._start(X, y)
-        parts = np.array_split(np.arange(len(X)), self.blocks)
+        rows, scale, y = self._start(X, y, sample_weight)
+        parts = np.array_split(np.arange(len(rows)), self.blocks)
         if len(parts[-1]) < (1 if self.basis is None else self.basis_.m):  # affine fits to few rows take the least norm
             wanted = f"`X` must have {self.basis_.m} rows for each of the {self.blocks} blocks"
-            raise ValueError(f"{wanted}, got n_samples = {len(X)}")
-        rows, scale = self._rows(X)
+            raise ValueError(f"{wanted}, got n_samples = {len(rows)}")
         values = (y.T * scale).T
         self.coefs_ = np.stack([np.linalg.lstsq(rows[p], values[p], rcond=None)[0] for p in parts])
         self.coef_ = self.coefs_.mean(0)

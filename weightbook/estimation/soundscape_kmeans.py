@@ -387,7 +387,7 @@ def _check_distances(distances: Sequence, count: int | None = None, name: str = 
     D = np.asarray(distances, dtype=float)
     if D.ndim != 2 or D.shape[0] != D.shape[1] or count not in (None, len(D)):
         raise ValueError(f"`{name}` must be a square matrix{'' if count is None else f' of {count} rows'}, got shape {D.shape}")
-    if not (D >= 0).all() or not np.isfinite(D).all():
+    if D.size and not 0 <= D.min() <= D.max() < math.inf:  # NaN fails every comparison
         raise ValueError(f"`{name}` must be finite and >= 0, got NaN, infinite or negative entries")
     return D
 
@@ -459,7 +459,7 @@ def dunn_index(
     "Smallest gap between clusters over largest diameter, eq. (17); every partition needs two clusters"
     check_choice("metric", metric, (*METRICS, "precomputed"))
     X, labels = np.asarray(X, dtype=float), np.asarray(labels)
-    if X.ndim == 2 and not np.isfinite(X).all() or labels.dtype.kind == "f" and not np.isfinite(labels).all():
+    if metric != "precomputed" and not np.isfinite(X).all() or labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("`X` and `labels` must be finite, got NaN or infinite entries")
     if X.ndim != 2 or labels.shape[-1:] != (len(X),) or labels.ndim > 2:
         raise ValueError(f"`labels` must have shape (N,) or (B, N) with N = {len(X)}, got {labels.shape}")
@@ -475,13 +475,9 @@ def dunn_index(
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c269d8b5
 def _dunn_one(D: np.ndarray, code: np.ndarray) -> float:
-    "Eq. (17) of one partition from the whole matrix, cluster by cluster"
-    order = np.argsort(code, kind="stable")
-    D, cuts = D[order[:, None], order], np.flatnonzero(np.diff(code[order])) + 1
-    diameter, gap = 0.0, math.inf
-    for start, end in zip([0, *cuts], [*cuts, len(D)], strict=True):
-        diameter = max(diameter, D[start:end, start:end].max())
-        gap = min(gap, D[start:end, end:].min(initial=math.inf))
+    "Eq. (17) of one partition, as it stands"
+    same = code[:, None] == code
+    gap, diameter = float(D[~same].min()), float(D[same].max())
     return 0.0 if gap == 0 else math.inf if diameter == 0 else gap / diameter
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #b6ed69fd
@@ -724,12 +720,13 @@ class WeightedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         "Cluster the points; ValueError for bad input, ConvergenceWarning where `max_iter` came first"
         X = validate_data(self, X, dtype=np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        heavy = weight > 0  # a point without weight takes no part; it is labelled at the end
-        _check_parameters(self, X[heavy], weight[heavy])
-        self.inertia_, labels, centers, n_iter, converged = _fit_best(self, X[heavy], weight[heavy])
+        heavy = slice(None) if (weight > 0).all() else np.flatnonzero(weight)  # what weighs nothing is labelled at the end
+        inside, mass = X[heavy], weight[heavy]
+        _check_parameters(self, inside, mass)
+        self.inertia_, labels, centers, n_iter, converged, squared = _fit_best(self, inside, mass)
         self.cluster_centers_, self.n_iter_ = centers, int(n_iter)
-        self.labels_ = labels.astype(np.int32) if heavy.all() else _nearest(self, X)
-        self.nearest_index_ = characteristic_points(X, centers, metric=self.metric)
+        self.labels_ = labels.astype(np.int32) if len(inside) == len(X) else _nearest(self, X)
+        self.nearest_index_ = np.arange(len(X))[heavy][_sites(inside, centers, labels, squared, self.metric)]
         _warn_about(self, converged)
         return self
 
@@ -827,12 +824,12 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #476f5a11
 _LARGE = 2**20  # points times clusters from which blocks pay
-_PEER = 2**14   # … from which scikit-learn's compiled iterations beat a batch of restarts
-_FLAT = 2**22   # … from which blocks beat them in the plane; in three dimensions and more they do not
+_PEER = 2**12   # … from which scikit-learn's compiled iterations beat a batch of restarts
+_FLAT = 2**23   # … from which blocks beat them in the plane; in three dimensions and more they do not
 
 
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
-    "Objective, labels, centres, passes and convergence of the restart with the lowest objective"
+    "Objective, labels, centres, passes, convergence and squared distances of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
     starts, width = _starts(model, X, weight), 3 if model.metric == "haversine" else X.shape[1]
     size, plain = len(X) * model.n_clusters, model.metric == "euclidean" and model.device is None and model.tol == 0
@@ -844,10 +841,18 @@ def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple
         size = max(1, 2**22 // (len(X) * model.n_clusters))
         outcomes = _lloyd_batches(X, weight, np.split(starts, range(size, len(starts), size)), model.device, how)
     for labels, centers, n_iter, converged in outcomes:
-        objective = weighted_inertia(X, centers, labels, sample_weight=weight, metric=model.metric)
-        if best is None or objective < best[0]:
-            best = objective, labels, centers, n_iter, converged
+        squared = _squared_distance(X, centers[labels], model.metric)
+        if best is None or weight @ squared < best[0]:
+            best = float(weight @ squared), labels, centers, n_iter, converged, squared
     return best
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #5bef930f
+def _sites(X: np.ndarray, centers: np.ndarray, labels: np.ndarray, squared: np.ndarray, metric: str) -> np.ndarray:
+    "Eq. (20) for a finished run: a point of another cluster that is nearer still is nearer yet to its own centre"
+    reach = np.full(len(centers), np.inf)
+    np.minimum.at(reach, labels, squared)
+    near = np.flatnonzero(squared <= reach.max() * (1 + 1e-6))
+    return near[characteristic_points(X[near], centers, metric=metric)]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c839faf2
 def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter: int):
@@ -855,7 +860,7 @@ def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter:
     for start in starts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0, algorithm="lloyd").fit(X, sample_weight=weight)
+            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0).fit(X, sample_weight=weight)
         labels, centers = found.labels_, found.cluster_centers_
         still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0], centers, rtol=1e-9)
         yield labels, centers, max(found.n_iter_ - still, 1), bool(still)
