@@ -32,18 +32,21 @@ RACE = "a race of the book, on its own sizes"
 @dataclass
 class Free:
     "A value whose shape is free"
+
     value: object
 
 
 @dataclass
 class Wide:
     "A value whose last axis is free"
+
     value: object
 
 
 @dataclass
 class Fixed:
     "A value that is left as it is"
+
     value: object
 
 
@@ -67,7 +70,9 @@ def net(*sizes):
 
 def conv_net():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(32, 2))
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(32, 2)
+    )
 
 
 def settings():
@@ -182,18 +187,26 @@ def modules():
 
 def public():
     "full name → callable, for every callable in an `__all__`"
-    return {f"{m.__name__.removeprefix('weightbook.')}.{name}": (m, getattr(m, name))
-            for m in modules() for name in m.__all__ if callable(getattr(m, name))}
+    return {
+        f"{m.__name__.removeprefix('weightbook.')}.{name}": (m, getattr(m, name))
+        for m in modules()
+        for name in m.__all__
+        if callable(getattr(m, name))
+    }
 
 
 def trials(name, module, function, entry):
     "argument, label, outcome for each bad input of one callable"
     for argument, value in entry(module).items():
-        for label, _ in (spoilt(value) if argument != "*" else ()):
+        for label, _ in spoilt(value) if argument != "*" else ():
             arguments = entry(module)
             arguments[argument] = dict(spoilt(arguments[argument]))[label]
             positional, keywords = unpacked(arguments)
-            yield argument, label, outcome(lambda p=positional, k=keywords: function(*p, **k), argument, label, arguments)
+            yield (
+                argument,
+                label,
+                outcome(lambda p=positional, k=keywords: function(*p, **k), argument, label, arguments),
+            )
 
 
 def right(name, module, function, entry):
@@ -206,6 +219,7 @@ def right(name, module, function, entry):
 @contextlib.contextmanager
 def limit(seconds):
     "TimeoutError after some seconds"
+
     def stop(*_):
         raise TimeoutError(f"more than {seconds} s")
 
@@ -275,8 +289,9 @@ table(
     companded_layers=lambda m: dict(model=companded()),
     remove_weight_compander=lambda m: dict(model=companded()),
     compander_param_groups=lambda m: dict(model=companded(), weight_decay=0.1),
-    decay_effective_weights=lambda m: (lambda model: dict(
-        optimizer=torch.optim.SGD(m.compander_param_groups(model), lr=0.1), model=model))(companded()),
+    decay_effective_weights=lambda m: (
+        lambda model: dict(optimizer=torch.optim.SGD(m.compander_param_groups(model), lr=0.1), model=model)
+    )(companded()),
     compander_optimizer=lambda m: dict(model=companded(), make=torch.optim.SGD, weight_decay=0.1, lr=0.1),
     companded_weight_penalty=lambda m: dict(model=companded()),
     CompanderAdam=lambda m: dict(model=companded(), lr=0.01, weight_decay=0.1),
@@ -284,8 +299,18 @@ table(
     compand_bytes=lambda m: dict(count=10, itemsize=4),
     benchmark=RACE,
     build_network=lambda m: dict(name="digit-net", channels=1, classes=10),
-    Task=lambda m: dict(data=Fixed("digits"), source=Fixed("here"), network="digit-net", images=10, validation=2, noise=0.1, epochs=1,
-                        batch=2, rate=0.1, decay=0.1),
+    Task=lambda m: dict(
+        data=Fixed("digits"),
+        source=Fixed("here"),
+        network="digit-net",
+        images=10,
+        validation=2,
+        noise=0.1,
+        epochs=1,
+        batch=2,
+        rate=0.1,
+        decay=0.1,
+    ),
     Arm=lambda m: dict(kind="compander", a=0.7, b=0.7, shape="arctan", granularity="layer", alpha=1.5),
     reparameterise=lambda m: dict(model=net(3, 2), arm=m.Arm(), task=m.Task("digits", "here", "digit-net", 10)),
     augment=lambda m: dict(x=Wide(t(2, 1, 8, 8)), pad=2),
@@ -310,7 +335,9 @@ unit = lambda n, d=3: nn.functional.normalize(t(n, d), dim=-1)  # noqa: E731
 
 table(
     "sharing.ponita",
-    invariant_attributes=lambda m: dict(pos_i=Free(t(4, 3)), pos_j=Free(t(4, 3, seed=1)), ori_i=Free(unit(4)), ori_j=Free(unit(4))),
+    invariant_attributes=lambda m: dict(
+        pos_i=Free(t(4, 3)), pos_j=Free(t(4, 3, seed=1)), ori_i=Free(unit(4)), ori_j=Free(unit(4))
+    ),
     random_rotation=lambda m: dict(count=2, dim=3),
     scalar_to_sphere=lambda m: dict(scalar=Wide(t(4, 2)), grid=Fixed(unit(3))),
     vec_to_sphere=lambda m: dict(vec=t(4, 2, 3), grid=unit(3)),
@@ -330,10 +357,36 @@ table(
     fiber_conv=lambda m: dict(x=t(3, 2, 4), kernel=t(2, 2, 4)),
     SeparableFiberConv=lambda m: dict(channels=4, basis_dim=5),
     PonitaBlock=lambda m: dict(channels=4, basis_dim=5, widening=2, layer_scale=0.1),
-    Ponita=lambda m: dict(in_scalar=1, in_vec=1, hidden=4, out_scalar=1, out_vec=1, layers=1, dim=3, num_ori=3, basis_dim=4, degree=2,
-                          widening=2, radius=2.0, layer_scale=0.1, readout="node", grid="fibonacci"),
-    PNITA=lambda m: dict(in_scalar=1, hidden=4, out_scalar=1, layers=1, dim=3, basis_dim=4, degree=2, widening=2, radius=2.0,
-                         layer_scale=0.1, readout="node"),
+    Ponita=lambda m: dict(
+        in_scalar=1,
+        in_vec=1,
+        hidden=4,
+        out_scalar=1,
+        out_vec=1,
+        layers=1,
+        dim=3,
+        num_ori=3,
+        basis_dim=4,
+        degree=2,
+        widening=2,
+        radius=2.0,
+        layer_scale=0.1,
+        readout="node",
+        grid="fibonacci",
+    ),
+    PNITA=lambda m: dict(
+        in_scalar=1,
+        hidden=4,
+        out_scalar=1,
+        layers=1,
+        dim=3,
+        basis_dim=4,
+        degree=2,
+        widening=2,
+        radius=2.0,
+        layer_scale=0.1,
+        readout="node",
+    ),
     from_official=lambda m: dict(state={"x_embedder.weight": t(2, 2)}, grid=Wide(unit(3))),
     equivariance_error=lambda m: dict(model=small_ponita(m), **graph(), rotations=2),
     forward_macs=lambda m: dict(V=5, E=20, N=4, C=8, B=8, L=2, P=14, widening=4, inputs=2, outputs=1),
@@ -343,7 +396,9 @@ table(
     benchmark=RACE,
     coulomb_force=lambda m: dict(pos=a(3, 4, 2), charge=a(4, 2), clip=100.0),
     Trajectories=RECORD,
-    simulate_charged_particles=lambda m: dict(n_traj=1, n_balls=3, steps=40, sample_freq=10, seed=1, skip=0, last_frame=1),
+    simulate_charged_particles=lambda m: dict(
+        n_traj=1, n_balls=3, steps=40, sample_freq=10, seed=1, skip=0, last_frame=1
+    ),
     NBodyTask=RECORD,
     nbody_task=lambda m: dict(split="train", count=1),
     EGNN=lambda m: dict(hidden=4, layers=1),
@@ -359,22 +414,38 @@ table(
     haversine=lambda m: dict(a=place(3), b=place(4), radius=1.0),
     unit_vectors=lambda m: dict(latlng=Free(place(3))),
     project_km=lambda m: dict(latlng=place(3), latitude=1.0),
-    weighted_inertia=lambda m: dict(X=a(6, 2), centers=a(2, 2), labels=np.arange(6) % 2, sample_weight=np.ones(6), metric="euclidean"),
+    weighted_inertia=lambda m: dict(
+        X=a(6, 2), centers=a(2, 2), labels=np.arange(6) % 2, sample_weight=np.ones(6), metric="euclidean"
+    ),
     assign=lambda m: dict(E=a(6, 2), V=a(3, 2, 2), counts=np.array([1, 2, 2])),
     weighted_means=lambda m: dict(labels=np.zeros((1, 6), int), payload=a(6, 2), weight=np.ones(6), old=a(1, 2, 2)),
     Runs=RECORD,
-    lloyd=lambda m: dict(points=a(6, 2), weight=np.ones(6), centers=a(1, 2, 2), metric="euclidean", mean="planar", max_iter=3, tol=0.0),
-    kmeans_plusplus=lambda m: dict(rows=lambda i: np.ones((len(i), 6)), uniforms=Wide(np.full((2, 2), 0.5)), mass=np.ones(6)),
+    lloyd=lambda m: dict(
+        points=a(6, 2), weight=np.ones(6), centers=a(1, 2, 2), metric="euclidean", mean="planar", max_iter=3, tol=0.0
+    ),
+    kmeans_plusplus=lambda m: dict(
+        rows=lambda i: np.ones((len(i), 6)), uniforms=Wide(np.full((2, 2), 0.5)), mass=np.ones(6)
+    ),
     spanning_edges=lambda m: dict(distances=m.haversine(place(4), place(4))),
     PairOrder=lambda m: dict(distances=m.haversine(place(4), place(4))),
     dunn_index=lambda m: dict(X=Free(a(6, 2)), labels=np.arange(6) % 2, metric="euclidean"),
     expected_best=lambda m: dict(values=Wide(a(5)), m=2),
     characteristic_points=lambda m: dict(X=place(6), centers=place(2, 1), metric="haversine"),
     run_reference=lambda m: dict(points=place(12), weight=np.ones(12), k=2, seed=0, max_iter=3),
-    run_restarts=lambda m: dict(points=a(6, 2), weight=np.ones(6), squared=((a(6, 2)[:, None] - a(6, 2)) ** 2).sum(-1), counts=[2, 2],
-                                seeds=[0, 1], metric="euclidean", mean="planar", max_iter=3),
+    run_restarts=lambda m: dict(
+        points=a(6, 2),
+        weight=np.ones(6),
+        squared=((a(6, 2)[:, None] - a(6, 2)) ** 2).sum(-1),
+        counts=[2, 2],
+        seeds=[0, 1],
+        metric="euclidean",
+        mean="planar",
+        max_iter=3,
+    ),
     Selection=RECORD,
-    select_by_dunn=lambda m: dict(X=Wide(a(8, 2)), sample_weight=np.ones(8), ks=[2, 3], n_runs=2, seed0=0, metric="euclidean"),
+    select_by_dunn=lambda m: dict(
+        X=Wide(a(8, 2)), sample_weight=np.ones(8), ks=[2, 3], n_runs=2, seed0=0, metric="euclidean"
+    ),
     WeightedKMeans=RECORD + "; scikit-learn's rule: an estimator checks in `fit` (test_soundscape_kmeans)",
     lloyd_step_bytes=lambda m: dict(n=5, width=2, payload=0, itemsize=4),
     lloyd_step_reference=lambda m: dict(E=t(6, 2), payload=Wide(t(6, 2)), weight=torch.ones(6), V=t(3, 2)),
@@ -383,11 +454,13 @@ table(
     PrunedStep=lambda m: dict(E=Wide(a(6, 2)), payload=Wide(a(6, 2)), weight=np.ones(6), block=2),
     fit_arms=RACE,
     benchmark=RACE,
-    plot_clusters=lambda m: dict(points=place(6), labels=np.arange(6) % 2, sites=Wide(np.array([0, 1])), weight=np.ones(6)),
+    plot_clusters=lambda m: dict(
+        points=place(6), labels=np.arange(6) % 2, sites=Wide(np.array([0, 1])), weight=np.ones(6)
+    ),
 )
 
 leg = lambda m: m.LegendreBasis(2)  # noqa: E731
-stable = lambda m: (lambda size, rng: rng.uniform(-1, 1, (size, 40, 1)))  # noqa: E731
+stable = lambda m: lambda size, rng: rng.uniform(-1, 1, (size, 40, 1))  # noqa: E731
 
 table(
     "estimation.dpp_least_squares",
@@ -405,10 +478,18 @@ table(
     chernoff_rate=lambda m: dict(delta=0.5),
     chernoff_samples=lambda m: dict(m=3, delta=0.5, eta=0.1, alpha=0.5),
     mercer_mixture=lambda m: dict(basis=leg(m), eigenvalues=np.array([0.4, 0.6]), alpha=0.5),
-    filter_proposals_reference=lambda m: dict(features=unit(6, 2)[None], uniforms=torch.rand(1, 6), frame=torch.zeros(1, 2, 2),
-                                              count=torch.zeros(1, dtype=torch.long)),
-    filter_proposals=lambda m: dict(features=unit(6, 2)[None], uniforms=torch.rand(1, 6), frame=torch.zeros(1, 2, 2),
-                                    count=torch.zeros(1, dtype=torch.long)),
+    filter_proposals_reference=lambda m: dict(
+        features=unit(6, 2)[None],
+        uniforms=torch.rand(1, 6),
+        frame=torch.zeros(1, 2, 2),
+        count=torch.zeros(1, dtype=torch.long),
+    ),
+    filter_proposals=lambda m: dict(
+        features=unit(6, 2)[None],
+        uniforms=torch.rand(1, 6),
+        frame=torch.zeros(1, 2, 2),
+        count=torch.zeros(1, dtype=torch.long),
+    ),
     sample_projection_dpp=lambda m: dict(basis=leg(m), size=2, method="chain", rng=0, cells=9),
     sample_volume=lambda m: dict(basis=leg(m), n=3, density="measure", size=2, method="auto", rng=0),
     sample_repeated_dpp=lambda m: dict(basis=leg(m), n=3, size=2, method="auto", rng=0),
@@ -418,7 +499,9 @@ table(
     FiniteBasis=lambda m: dict(candidates=Wide(a(5, 2)), features=lambda x: x, prob=np.full(5, 0.2)),
     stability=lambda m: dict(gram=Free(np.eye(2))),
     is_stable=lambda m: dict(gram=Free(np.eye(2)), delta=0.5),
-    condition=lambda m: dict(sampler=stable(m), basis=leg(m), delta=0.9, density="measure", size=2, max_redraws=9, rng=0),
+    condition=lambda m: dict(
+        sampler=stable(m), basis=leg(m), delta=0.9, density="measure", size=2, max_redraws=9, rng=0
+    ),
     boost=lambda m: dict(sampler=stable(m), basis=leg(m), tries=2, density="measure", size=2, rng=0),
     greedy_subsample=lambda m: dict(basis=leg(m), x=np.linspace(-1, 1, 12)[:, None], delta=0.9, density="measure"),
     greedy_design=lambda m: dict(basis=leg(m), n=2, candidates=a(9, 1)),
@@ -445,13 +528,16 @@ table(
     flow_loss=lambda m: dict(prediction=t(4, 2), target=t(4, 2), weights=torch.ones(4), reduction="mean"),
     pair_cost=lambda m: pair(cost="l2"),
     cost_matrix=lambda m: pair(cost="l2"),
-    sinkhorn_potentials=lambda m: pair(eps=1.0, cost="l2", a=torch.full((6,), 1 / 6), b=torch.full((6,), 1 / 6), n_iter=9, tol=0.1),
+    sinkhorn_potentials=lambda m: pair(
+        eps=1.0, cost="l2", a=torch.full((6,), 1 / 6), b=torch.full((6,), 1 / 6), n_iter=9, tol=0.1
+    ),
     gibbs_weights_from_cost=lambda m: dict(cost=Wide(torch.rand(4)), eps=1.0, normalize="batch"),
     gibbs_weights=lambda m: pair(eps=1.0, cost="l2", normalize="batch"),
     TiltStatistics=RECORD,
     tilt_statistics=lambda m: pair(eps=1.0, cost="l2"),
-    exact_gaussian_prior_velocity=lambda m: dict(t=0.5, x=t(4, 2), targets=t(5, 2), eps=1.0, weights=torch.full((5,), 0.2), cost="l2",
-                                                 chunk=8),
+    exact_gaussian_prior_velocity=lambda m: dict(
+        t=0.5, x=t(4, 2), targets=t(5, 2), eps=1.0, weights=torch.full((5,), 0.2), cost="l2", chunk=8
+    ),
     tilt_curve=lambda m: pair(kappas=[0.1, 1.0], cost="l2"),
     select_epsilon=lambda m: dict(curve=curve(m), rule="threshold", rv_max=0.05, ess_min=0.5),
     EpsilonRule="scikit-learn's rule: an estimator checks in `fit` (test_weighted_cfm)",
@@ -462,11 +548,24 @@ table(
     weight_variance=lambda m: pair(cost="l2"),
     minibatch_plan=lambda m: pair(reg=1.0, cost="sqeuclidean", n_iter=9, tol=0.1),
     ot_minibatch_pairs=lambda m: pair(method="sinkhorn", reg=1.0, cost="sqeuclidean"),
-    WeightedConditionalFlowMatcher=lambda m: dict(eps=1.0, sigma=0.1, cost="l2", normalize="batch", coupling="independent", reg=0.05),
+    WeightedConditionalFlowMatcher=lambda m: dict(
+        eps=1.0, sigma=0.1, cost="l2", normalize="batch", coupling="independent", reg=0.05
+    ),
     bridge_reference=lambda m: pair(t=torch.rand(6), cost="l2"),
     bridge=lambda m: pair(t=torch.rand(6), cost="l2"),
-    wcfm_loss=lambda m: dict(velocity=flat_flow, **pair(t=torch.rand(6), eps=1.0, sigma=0.1, cost="l2", normalize="batch",
-                                                        f_hat=torch.ones(6), g_hat=torch.ones(6), reduction="mean")),
+    wcfm_loss=lambda m: dict(
+        velocity=flat_flow,
+        **pair(
+            t=torch.rand(6),
+            eps=1.0,
+            sigma=0.1,
+            cost="l2",
+            normalize="batch",
+            f_hat=torch.ones(6),
+            g_hat=torch.ones(6),
+            reduction="mean",
+        ),
+    ),
     Flow=RECORD,
     integrate=lambda m: dict(velocity=flat_flow, x0=Free(t(4, 2)), n_steps=2, method="euler", rtol=1e-3, atol=1e-3),
     StackedVelocity=lambda m: dict(copies=2, dim=2, width=4, depth=1, seeds=[0, 1]),
@@ -478,7 +577,9 @@ table(
     sample_moons=lambda m: dict(count=3),
     sample_funnel=lambda m: dict(count=3, dim=2, sd=3.0),
     toy_rule=lambda m: dict(transport="Gaussian → moons", points=30),
-    train_arms=lambda m: dict(transport="Gaussian → moons", arms=[("CFM", 1.0)], seeds=[0], steps=1, batch=4, pool=8, width=4, lr=0.001),
+    train_arms=lambda m: dict(
+        transport="Gaussian → moons", arms=[("CFM", 1.0)], seeds=[0], steps=1, batch=4, pool=8, width=4, lr=0.001
+    ),
     load_stack=lambda m: dict(parameters=[p.detach().numpy() for p in m.StackedVelocity(1, width=4).layers]),
     evaluate_arms=EXPERIMENT,
     image_loss=lambda m: dict(arm="W-CFM", eps=1.0, reservoir=Wide(t(3, 1, 4, 4))),
@@ -518,7 +619,9 @@ table(
     tanh_quantize=lambda m: dict(x=Free(t(4)), levels=4),
     signature_bytes=lambda m: dict(sizes=[3, 4], levels=16),
     update_bn_stats=lambda m: dict(model=conv_net(), batches=[t(2, 1, 8, 8)]),
-    shallow_keys=lambda m: dict(model=conv_net(), n_layers=1, kinds=(nn.Conv2d,), skip=("no",), example=Fixed(t(1, 1, 8, 8))),
+    shallow_keys=lambda m: dict(
+        model=conv_net(), n_layers=1, kinds=(nn.Conv2d,), skip=("no",), example=Fixed(t(1, 1, 8, 8))
+    ),
     fingerprint=lambda m: dict(model=states()[0], keys=["0.weight"]),
     WeightSignature=RECORD,
     extract_signature=lambda m: dict(robust=states()[0], clean=states()[1], pretrained=states()[2], keys=["0.weight"]),
@@ -534,8 +637,15 @@ table(
     signature_similarity=lambda m: dict(signatures_a=[signature(m)], signatures_b=[signature(m, 1)]),
     layerwise_relative_difference=lambda m: dict(model=states()[0], reference=states()[1], keys=["0.weight"]),
     random_signature=lambda m: dict(like=signature(m)),
-    patch_like_released=lambda m: dict(target=states()[0], robust=[states()[1]], clean=states()[2], pretrained=states()[0],
-                                       keys=["0.weight"], alpha=0.5, special=("bn",)),
+    patch_like_released=lambda m: dict(
+        target=states()[0],
+        robust=[states()[1]],
+        clean=states()[2],
+        pretrained=states()[0],
+        keys=["0.weight"],
+        alpha=0.5,
+        special=("bn",),
+    ),
     patch_bytes=lambda m: dict(numel=4, count=1, itemsize=4),
     benchmark=RACE,
     Normalize=lambda m: dict(stats="cifar10"),
@@ -543,10 +653,27 @@ table(
     ResidualUnit=lambda m: dict(inputs=2, width=4, stride=1),
     DownsamplingResNet=lambda m: dict(depths=[1, 1], width=4, channels=3, classes=2, stats="cifar10"),
     build_network=lambda m: dict(name="vgg-5", channels=3, classes=2, stats="cifar10"),
-    Study=lambda m: dict(source="digits", where=Fixed("here"), network="vgg-5", pre_images=1, images=1, validation=1, test=1, pre_epochs=1,
-                         epochs=1, rate=0.1, pre_rate=0.1, batch=2, decay=0.1, shift=1, severity=5),
+    Study=lambda m: dict(
+        source="digits",
+        where=Fixed("here"),
+        network="vgg-5",
+        pre_images=1,
+        images=1,
+        validation=1,
+        test=1,
+        pre_epochs=1,
+        epochs=1,
+        rate=0.1,
+        pre_rate=0.1,
+        batch=2,
+        decay=0.1,
+        shift=1,
+        severity=5,
+    ),
     study_images=EXPERIMENT,
-    corrupted=lambda m: dict(x=Wide(images()), name="contrast", study=Fixed(m.Study("digits", "here", "vgg-5", 1, 1, 1, 1, 1, 1)), seed=1),
+    corrupted=lambda m: dict(
+        x=Wide(images()), name="contrast", study=Fixed(m.Study("digits", "here", "vgg-5", 1, 1, 1, 1, 1, 1)), seed=1
+    ),
     Arm=lambda m: dict(data="A", train="clean", order=0, stats="digits"),
     accuracy_of=lambda m: dict(model=conv_net(), x=Wide(t(3, 1, 8, 8)), y=torch.tensor([0, 1, 0]), batch=2),
     run_pretraining=EXPERIMENT,
@@ -564,8 +691,17 @@ def batches(m=None):
 
 def fitting(m):
     model = net(3, 2)
-    return dict(model=model, batches=batches(), loss=m.classification_loss, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), steps=1,
-                clip=1.0, seed=0, accelerator=Fixed(m.make_accelerator("cpu")), progress=False)
+    return dict(
+        model=model,
+        batches=batches(),
+        loss=m.classification_loss,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        steps=1,
+        clip=1.0,
+        seed=0,
+        accelerator=Fixed(m.make_accelerator("cpu")),
+        progress=False,
+    )
 
 
 table(
@@ -578,8 +714,12 @@ table(
     fit=fitting,
     accuracy=lambda m: dict(outputs=Wide(t(4, 2)), targets=torch.tensor([0, 1, 0, 1])),
     cross_entropy=lambda m: dict(outputs=Wide(t(4, 2)), targets=torch.tensor([0, 1, 0, 1])),
-    evaluate=lambda m: dict(model=net(3, 2), batches=batches(), metrics={"accuracy": m.accuracy},
-                            accelerator=Fixed(m.make_accelerator("cpu"))),
+    evaluate=lambda m: dict(
+        model=net(3, 2),
+        batches=batches(),
+        metrics={"accuracy": m.accuracy},
+        accelerator=Fixed(m.make_accelerator("cpu")),
+    ),
     Spread=RECORD,
     run_seeds=lambda m: dict(function=lambda seed: 1.0, seeds=2, jobs=Fixed(1)),
 )
@@ -640,26 +780,138 @@ table(
     capture_inputs=lambda m: dict(model=llama(), windows=Wide(ids()), pattern="*q_proj", batch_size=2),
 )
 
-table("book.bench", Timing=RECORD, save_rows=BUILD, load_rows=BUILD, bench_table=BUILD, timing_rows=BUILD, measure_bandwidth=RACE,
-      time_pairs=lambda m: dict(arms={"a": lambda: None}, repeats=1, warmup=0, device="cpu", min_time=0.001),
-      floor_seconds=lambda m: dict(bytes=1, flops=1, bandwidth=1.0, peak=1.0), device_name=lambda m: dict(device="cpu"))
-table("book.checks", rms_error=lambda m: dict(actual=Free(a(3)), expected=a(3)), expect_fail="a context manager for tests",
-      assert_close="its refusal is an AssertionError that names the difference", z_test=lambda m: dict(samples=Free(a(9)), expected=0.1),
-      check_real=BUILD, check_integer=BUILD, check_choice=BUILD, check_tensor=BUILD, typed="a decorator")
-table("book.cli", **dict.fromkeys(("app", "list_chapters", "show_ledger", "reproduce", "bench", "export", "site", "serve", "doctor",
-                                   "check", "test", "main"), "a command: test_cli"))
-table("book.figures", **dict.fromkeys(("use_style", "style_of", "plot_band", "paper_line", "grouped_bars", "format_value", "Table", "table",
-                                       "compare_table"), "a figure of the book: test_figures"))
-table("book.ledger", **dict.fromkeys(("chapters", "workshops", "find_notebook", "source_hash", "relative_gap", "LedgerTable",
-                                      "ledger_table", "Ledger", "load_ledgers", "summary", "scoreboard"), BUILD))
-table("book.settings", Settings=RECORD, find_root=BUILD, versions=BUILD, write_atomic=BUILD, write_json=BUILD,
-      resolve_device=lambda m: dict(name="cpu"), seed_everything=lambda m: dict(seed=1), require=lambda m: dict(module="json", extra="lm"),
-      load_settings=lambda m: dict(profile="quick", device="cpu", seed=0))
-table("book.site", **dict.fromkeys((
-    "front_matter", "read_notebook", "notebooks", "ExecutionReport", "execute_notebook", "stamp", "machine_paths", "store_outputs",
-    "write_notebook", "inputs_hash", "stale_notebooks", "Part", "planned_chapters", "Shown", "passport", "fill_passport", "book_rate",
-    "save_thumbnail", "chapter_link", "chapter_cards", "plan_table", "bibtex", "bibliography", "write_readme", "refresh_pages",
-    "build_site", "SiteWarning", "check_links", "remote_resources", "serve", "site_server"), BUILD))
+table(
+    "book.bench",
+    Timing=RECORD,
+    save_rows=BUILD,
+    load_rows=BUILD,
+    bench_table=BUILD,
+    timing_rows=BUILD,
+    measure_bandwidth=RACE,
+    time_pairs=lambda m: dict(arms={"a": lambda: None}, repeats=1, warmup=0, device="cpu", min_time=0.001),
+    floor_seconds=lambda m: dict(bytes=1, flops=1, bandwidth=1.0, peak=1.0),
+    device_name=lambda m: dict(device="cpu"),
+)
+table(
+    "book.checks",
+    rms_error=lambda m: dict(actual=Free(a(3)), expected=a(3)),
+    expect_fail="a context manager for tests",
+    assert_close="its refusal is an AssertionError that names the difference",
+    z_test=lambda m: dict(samples=Free(a(9)), expected=0.1),
+    check_real=BUILD,
+    check_integer=BUILD,
+    check_choice=BUILD,
+    check_tensor=BUILD,
+    typed="a decorator",
+    document=BUILD,
+)
+table(
+    "book.cli",
+    **dict.fromkeys(
+        (
+            "app",
+            "list_chapters",
+            "show_ledger",
+            "reproduce",
+            "bench",
+            "export",
+            "site",
+            "serve",
+            "doctor",
+            "check",
+            "test",
+            "main",
+        ),
+        "a command: test_cli",
+    ),
+)
+table(
+    "book.figures",
+    **dict.fromkeys(
+        (
+            "use_style",
+            "style_of",
+            "plot_band",
+            "paper_line",
+            "grouped_bars",
+            "format_value",
+            "Table",
+            "table",
+            "compare_table",
+        ),
+        "a figure of the book: test_figures",
+    ),
+)
+table(
+    "book.ledger",
+    **dict.fromkeys(
+        (
+            "chapters",
+            "workshops",
+            "find_notebook",
+            "source_hash",
+            "relative_gap",
+            "LedgerTable",
+            "ledger_table",
+            "Ledger",
+            "load_ledgers",
+            "summary",
+            "scoreboard",
+        ),
+        BUILD,
+    ),
+)
+table(
+    "book.settings",
+    Settings=RECORD,
+    find_root=BUILD,
+    versions=BUILD,
+    write_atomic=BUILD,
+    write_json=BUILD,
+    resolve_device=lambda m: dict(name="cpu"),
+    seed_everything=lambda m: dict(seed=1),
+    require=lambda m: dict(module="json", extra="lm"),
+    load_settings=lambda m: dict(profile="quick", device="cpu", seed=0),
+)
+table(
+    "book.site",
+    **dict.fromkeys(
+        (
+            "front_matter",
+            "read_notebook",
+            "notebooks",
+            "ExecutionReport",
+            "execute_notebook",
+            "stamp",
+            "machine_paths",
+            "store_outputs",
+            "write_notebook",
+            "inputs_hash",
+            "stale_notebooks",
+            "Part",
+            "planned_chapters",
+            "Shown",
+            "passport",
+            "fill_passport",
+            "book_rate",
+            "save_thumbnail",
+            "chapter_link",
+            "chapter_cards",
+            "plan_table",
+            "bibtex",
+            "bibliography",
+            "write_readme",
+            "refresh_pages",
+            "build_site",
+            "SiteWarning",
+            "check_links",
+            "remote_resources",
+            "serve",
+            "site_server",
+        ),
+        BUILD,
+    ),
+)
 
 
 def hessian(n=8):
@@ -678,7 +930,9 @@ table(
     rtn=lambda m: dict(w=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
     rtn_=lambda m: dict(linear=nn.Linear(8, 4), bits=4, group_size=4, dim="oc"),
     pack_codes=lambda m: dict(codes=torch.zeros(4, 8, dtype=torch.uint8), bits=4),
-    unpack_codes=lambda m: dict(packed=Fixed(m.pack_codes(torch.zeros(4, 8, dtype=torch.uint8), 4)), bits=4, shape=(4, 8)),
+    unpack_codes=lambda m: dict(
+        packed=Fixed(m.pack_codes(torch.zeros(4, 8, dtype=torch.uint8), 4)), bits=4, shape=(4, 8)
+    ),
     Hessian=lambda m: dict(width=4),
     relative_error=lambda m: dict(weight=t(4, 8), quantized=t(4, 8, seed=1), hessian=hessian()),
     inverse_factor=lambda m: dict(hessian=hessian(), percdamp=0.01),
@@ -694,7 +948,9 @@ table(
     walk_decoder=lambda m: dict(model=llama(), input_ids=ids(), batch_size=2, propagate="full"),
     replace_linears=lambda m: dict(model=llama(), quantized={}),
     quantize_linear=lambda m: dict(weight=t(4, 8), bits=4, group_size=4, method="gptq", hessian=hessian()),
-    quantize_model_=lambda m: dict(model=llama(), input_ids=ids(), bits=4, group_size=8, method="rtn", propagate="full", batch_size=2),
+    quantize_model_=lambda m: dict(
+        model=llama(), input_ids=ids(), bits=4, group_size=8, method="rtn", propagate="full", batch_size=2
+    ),
     save_quantized=CONVERTER,
     load_quantized=CONVERTER,
     packed_bytes=lambda m: dict(rows=4, cols=8, bits=4, group_size=4, itemsize=4),
@@ -714,7 +970,9 @@ table(
     minmax_round_reference=lambda m: dict(weight=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
     minmax_round=lambda m: dict(weight=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
     search_dims=lambda m: dict(model=llama(), input_ids=ids(), bits=4, group_size=8, batch_size=2),
-    adadim_=lambda m: dict(model=llama(), input_ids=ids(), bits=4, group_size=8, base="rtn", percdamp=0.01, batch_size=2),
+    adadim_=lambda m: dict(
+        model=llama(), input_ids=ids(), bits=4, group_size=8, base="rtn", percdamp=0.01, batch_size=2
+    ),
     fixed_dims=lambda m: dict(names=["q_proj"]),
     activation_stats=lambda m: dict(model=llama(), input_ids=ids(), batch_size=2),
     awq_scale=lambda m: dict(magnitude=Free(torch.rand(8) + 0.1), alpha=0.5),
@@ -722,8 +980,21 @@ table(
     awq_=lambda m: dict(model=llama(), input_ids=ids(), bits=4, group_size=8, batch_size=2),
     rounding_bytes=lambda m: dict(rows=4, columns=8, itemsize=4),
     predict_dims=lambda m: dict(weights={"a": t(4, 8)}, h={"a": torch.rand(8)}, bits=4, group_size=4),
-    **dict.fromkeys(("measuring_scope", "scope_output", "try_weights", "select_dim", "search_block", "calibration_blocks",
-                     "fisher_diagonal", "awq_search", "search_cost", "task_scores"), CONVERTER),
+    **dict.fromkeys(
+        (
+            "measuring_scope",
+            "scope_output",
+            "try_weights",
+            "select_dim",
+            "search_block",
+            "calibration_blocks",
+            "fisher_diagonal",
+            "awq_search",
+            "search_cost",
+            "task_scores",
+        ),
+        CONVERTER,
+    ),
     search_arms=RACE,
     benchmark=RACE,
 )
@@ -754,8 +1025,21 @@ table(
     sparse_gemv=lambda m: dict(x=t(8), weight_t=t(8, 4), norms=torch.rand(8), tau=0.1),
     accelerate_decoding=lambda m: dict(model=llama()),
     remove_cats=CONVERTER,
-    **dict.fromkeys(("block_linears", "RotatedBlock", "calibrate_thresholds", "CATSMLP", "sparsify_cats", "greedy_allocate",
-                     "allocate_model", "allocation_at", "DecodingLinear", "evaluate_tasks"), CONVERTER),
+    **dict.fromkeys(
+        (
+            "block_linears",
+            "RotatedBlock",
+            "calibrate_thresholds",
+            "CATSMLP",
+            "sparsify_cats",
+            "greedy_allocate",
+            "allocate_model",
+            "allocation_at",
+            "DecodingLinear",
+            "evaluate_tasks",
+        ),
+        CONVERTER,
+    ),
     gemv_arms=RACE,
     benchmark=RACE,
 )

@@ -676,3 +676,27 @@ def test_points_outside_of_the_law_are_refused():
         with pytest.raises(ValueError, match="`X` must lie"):
             call()
     dpp.WeightedLeastSquares(dpp.HermiteBasis(3)).fit(9 * X, y).predict([[100.0]])
+
+
+# ---- documentation where people look ---------------------------------------------------------------------------------
+
+
+def test_help_shows_parameters_results_and_errors():
+    import inspect
+    import subprocess
+    import sys
+
+    from weightbook.adapting.weight_signatures import WeightSignature
+    from weightbook.estimation.soundscape_kmeans import WeightedKMeans, haversine
+    from weightbook.reparam.compander import FlatCompander
+
+    for text, parts in (
+        (haversine.__doc__, ("a : Sequence\n    (N, 2): latitude", "radius : float, default EARTH_RADIUS", "Returns\n-------\nnp.ndarray", "ValueError")),
+        (FlatCompander.__doc__, ("model : nn.Module\n    an initialised model", "default 'arctan'")),
+        (WeightedKMeans.fit.__doc__, ("sample_weight", "(N,): weights >= 0; default: ones")),
+        (WeightSignature.__doc__, ("tensors : Mapping[str, Tensor]\n    floating point",)),
+        (WeightSignature.numel.__doc__, ("number of scalars",)),
+    ):
+        assert all(part in inspect.cleandoc(text) for part in parts), text
+    quick = "import time; a = time.perf_counter(); import weightbook; assert time.perf_counter() - a < 0.1; import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", quick], check=True)

@@ -134,7 +134,8 @@ def sphere_to_vec(
     grid: Tensor,    # orientations, shape (N, n)
 ) -> Tensor:         # shape (V, F, n)
     "The mean of the orientations, weighted by the signal, eq. (15)"
-    check_tensor("grid", grid, ndim=2, floating=True), check_tensor("signal", signal, shape=(None, len(grid), None), floating=True)
+    check_tensor("grid", grid, ndim=2, floating=True), check_tensor("signal", signal, floating=True)
+    check_tensor("signal", signal, shape=(None, len(grid), None))
     return torch.einsum("vaf,an->vfn", signal, grid) / len(grid)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #79ddde33
