@@ -1,8 +1,8 @@
-"""The fuzz table: every public callable of the package, how to call it right, and bad inputs made from the kinds of its arguments.
+"""The fuzz table: every public callable, how to call it right, and bad inputs made from the kinds of its arguments.
 
-An entry is a function of the module that gives the arguments of a right call, made anew for each call. `Free` marks a value
-of any shape, `Wide` one of any width; `Fixed` one that is not spoilt, because it is no user's number. A text in place of an entry says why there is
-nothing to spoil: a record that the library fills, a step of the build, an experiment of minutes.
+An entry is a function of the module that gives the arguments of a right call, made anew for each call. `Free` marks a value of
+any shape, `Wide` one of any width, `Fixed` one that is not spoilt, because it is no user's number. A text in place of an entry
+says why there is nothing to spoil: a record that the library fills, a step of the build, an experiment of minutes.
 """
 
 import contextlib

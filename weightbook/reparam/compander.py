@@ -911,7 +911,8 @@ class Task:
         for name in ("images", "epochs", "batch"):
             check_integer(name, getattr(self, name), low=1)
         check_integer("validation", self.validation, low=0, high=self.images - 1)
-        check_real("noise", self.noise, low=0, high=1), check_real("rate", self.rate, low=0), check_real("decay", self.decay, low=0)
+        check_real("noise", self.noise, low=0, high=1)
+        check_real("rate", self.rate, low=0), check_real("decay", self.decay, low=0)
 
 # %% ../../nbs/reparam/01_compander.ipynb #a5862fb4
 @dataclass(frozen=True)
