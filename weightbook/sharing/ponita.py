@@ -27,7 +27,7 @@ from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings
 
 # %% ../../nbs/sharing/04_ponita.ipynb #9017a0e1
-from ..blocks.kernels import kernel_operator
+from ..blocks.kernels import INTERPRETED, kernel_operator
 
 # %% ../../nbs/sharing/04_ponita.ipynb #7d510d1d
 def invariant_attributes(
@@ -338,12 +338,15 @@ class _ShiftSum(torch.autograd.Function):
     "Sum over shifts of the kernel (n - 1, G, n, N, C) times the shifted features (G, n, N, C)"
 
     @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor) -> Tensor:
-        ctx.save_for_backward(x, kernel)
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
         out = torch.zeros_like(x)
         for s, to, source in _pieces(x.shape[1]):
             out[:, to].addcmul_(kernel[s, :, to], x[:, source])
         return out
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -393,8 +396,12 @@ class _Transpose(torch.autograd.Function):
     "A contiguous transpose whose gradient is contiguous too"
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> Tensor:
+    def forward(matrix: Tensor) -> Tensor:
         return matrix.t().contiguous()
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx, g: Tensor) -> Tensor:
@@ -754,7 +761,7 @@ def conv_bytes(
 @jit
 def _conv_kernel(
     x_ptr, basis_ptr, w_ptr, out_ptr, order_ptr, start_ptr, sender_ptr, N, C, B,
-    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_B: tl.constexpr,
+    WIDEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     node = tl.program_id(0).to(tl.int64)
     rows = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -771,6 +778,8 @@ def _conv_kernel(
             basis_at = basis_ptr + (edge * N + rows)[:, None] * B + parts[None, :]
             phi = tl.load(basis_at, mask=(rows < N)[:, None] & (parts < B)[None, :], other=0.0)
             w = tl.load(w_ptr + cols[None, :] * B + parts[:, None], mask=(parts < B)[:, None] & (cols < C)[None, :], other=0.0)
+            if WIDEN:  # Triton's interpreter would multiply the bit patterns of bfloat16
+                phi, w = phi.to(tl.float32), w.to(tl.float32)
             kernel += tl.dot(phi, w, input_precision="ieee")
         x = tl.load(x_ptr + (sender * N + rows)[:, None] * C + cols[None, :], mask=inside, other=0.0)
         total += kernel * x.to(tl.float32)
@@ -803,7 +812,7 @@ def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, rece
     block_n, block_c, block_b = max(16, min(32, triton.next_power_of_2(N))), max(16, min(64, triton.next_power_of_2(C))), 32
     grid = (V, triton.cdiv(N, block_n), triton.cdiv(C, block_c))
     tensors = (t.contiguous() for t in (x, basis, weight, out, order, start, senders))
-    _conv_kernel[grid](*tensors, N, C, B, BLOCK_N=block_n, BLOCK_C=block_c, BLOCK_B=block_b)
+    _conv_kernel[grid](*tensors, N, C, B, WIDEN=INTERPRETED, BLOCK_N=block_n, BLOCK_C=block_c, BLOCK_B=block_b)
     return out
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c50490d0
