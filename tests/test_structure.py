@@ -173,7 +173,7 @@ BROKEN = [
     ("cell_sizes", replace(7, code("x = 1\n" * 41)), "41 lines"),
     ("cell_sizes", [*SOUND, *[code("x = 1\n" * 9)] * 20], "median of 9"),
     ("cell_sizes", [*SOUND, *[code("x = 1\n" * 21)] * 5], "nine of ten"),
-    ("cell_characters", [*SOUND, *[code("x" * 50 + "\n" + "y" * 100 + "\n" + "z = 1\n" * 100)] * 3], "751 characters"),
+    ("cell_characters", [*SOUND, *[code("x" * 50 + "\n" + "y" * 100 + "\n" + "z = 1\n" * 100)] * 3], "752 characters"),
     ("cell_characters", replace(7, code("x = " + "1" * 107)), "1 lines of code are above 110"),
     ("outputs", replace(7, code("1 / 0", [ERROR])), "stores an error"),
     ("outputs", replace(7, code("bar()", [WIDGET])), "widget"),
