@@ -14,7 +14,7 @@ from weightbook.book.site import notebooks, read_notebook
 
 HERE = Path(__file__).resolve().parent
 NBS = HERE.parent / "nbs"
-CPU_SECONDS = int(os.environ.get("WEIGHTBOOK_TEST_CPU", 240))  # of one notebook; a busy machine does not lengthen them
+CPU_SECONDS = int(os.environ.get("WEIGHTBOOK_TEST_CPU", 360))  # of one notebook; a busy machine does not lengthen them
 HANGS = 20  # a notebook that waits for something, without computing, is given up after so many times as long
 
 
