@@ -8,7 +8,7 @@ import pytest
 import structure_rules as rules
 from structure_rules import Notebook
 
-from weightbook.book.ledger import chapters, source_hash, workshops
+from weightbook.book.pages import chapters, source_hash, workshops
 from weightbook.book.settings import find_root
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,14 +23,17 @@ EXPECTED = {
     "blocks/kernels": 24,
     "blocks/lm": 48,
     "blocks/nets": 18,
+    "blocks/study": 42,
     "blocks/training": 30,
     "book/bench": 25,
     "book/checks": 27,
     "book/cli": 34,
-    "book/figures": 36,
-    "book/ledger": 37,
+    "book/conditions": 38,
+    "book/figures": 30,
+    "book/ledger": 50,
     "book/settings": 29,
     "book/site": 66,
+    "book/tables": 20,
     "citation": 1,
     "estimation/01_dpp_least_squares": 185,
     "estimation/02_soundscape_kmeans": 165,
