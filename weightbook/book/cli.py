@@ -10,6 +10,7 @@ __all__ = ['app', 'list_chapters', 'show_ledger', 'reproduce', 'verify', 'stabil
 import importlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import re

@@ -227,6 +227,40 @@ def _squared_distance(a, b, metric: str):
         return xp.einsum("...i,...i->...", a - b, a - b)
     return _arc(xp.deg2rad(a), xp.deg2rad(b)) ** 2
 
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
+def _checked_problem(
+    X: Sequence, sample_weight: Sequence | None, metric: str, names: tuple[str, str] = ("X", "sample_weight")
+) -> tuple[np.ndarray, np.ndarray]:
+    "Points and weights as float64 arrays, or a ValueError"
+    X = np.asarray(X)
+    if X.dtype.kind not in "iufb":
+        raise TypeError(f"`{names[0]}` must hold real numbers, got dtype {X.dtype}")
+    X = X.astype(float)
+    if check_choice("metric", metric, METRICS) == "haversine":
+        X = _check_latlng(names[0], X)
+    if X.ndim != 2 or not np.isfinite(X).all():
+        raise ValueError(f"`{names[0]}` must be finite and have shape (N, D), got shape {X.shape}")
+    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    if weight.shape != (len(X),) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+        raise ValueError(f"`{names[1]}` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
+    return np.ascontiguousarray(X), weight
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #013e7f0a
+def _check_points(name: str, points: Sequence, dim: int) -> np.ndarray:
+    "`points` as a finite (K, dim) array with at least one row"
+    points = np.asarray(points, dtype=float)
+    if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"`{name}` must be finite and have shape (K, {dim}), got shape {points.shape}")
+    return points
+
+
+def _check_labels(labels: Sequence, count: int, clusters: int) -> np.ndarray:
+    "`labels` as (count,) integers from 0 to clusters - 1"
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or count and not 0 <= labels.min() <= labels.max() < clusters:
+        raise ValueError(f"`labels` must be {count} integers from 0 to {clusters - 1}, got shape {labels.shape}, {labels.dtype}")
+    return labels
+
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #57c67243
 def _embed(points, metric: str):
     "Points where nearest means nearest in a straight line"
@@ -665,40 +699,6 @@ def select_by_dunn(
     jobs = (delayed(task)(counts[part], seeds[part]) for part in tqdm(parts, disable=not progress, desc="restarts"))
     results = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
     return _best_of(results, X, weight, counts, seeds, metric, options)
-
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
-def _checked_problem(
-    X: Sequence, sample_weight: Sequence | None, metric: str, names: tuple[str, str] = ("X", "sample_weight")
-) -> tuple[np.ndarray, np.ndarray]:
-    "Points and weights as float64 arrays, or a ValueError"
-    X = np.asarray(X)
-    if X.dtype.kind not in "iufb":
-        raise TypeError(f"`{names[0]}` must hold real numbers, got dtype {X.dtype}")
-    X = X.astype(float)
-    if check_choice("metric", metric, METRICS) == "haversine":
-        X = _check_latlng(names[0], X)
-    if X.ndim != 2 or not np.isfinite(X).all():
-        raise ValueError(f"`{names[0]}` must be finite and have shape (N, D), got shape {X.shape}")
-    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    if weight.shape != (len(X),) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
-        raise ValueError(f"`{names[1]}` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
-    return np.ascontiguousarray(X), weight
-
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #013e7f0a
-def _check_points(name: str, points: Sequence, dim: int) -> np.ndarray:
-    "`points` as a finite (K, dim) array with at least one row"
-    points = np.asarray(points, dtype=float)
-    if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
-        raise ValueError(f"`{name}` must be finite and have shape (K, {dim}), got shape {points.shape}")
-    return points
-
-
-def _check_labels(labels: Sequence, count: int, clusters: int) -> np.ndarray:
-    "`labels` as (count,) integers from 0 to clusters - 1"
-    labels = np.asarray(labels)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or count and not 0 <= labels.min() <= labels.max() < clusters:
-        raise ValueError(f"`labels` must be {count} integers from 0 to {clusters - 1}, got shape {labels.shape}, {labels.dtype}")
-    return labels
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3eadc65b
 def _restart_task(X, weight, distances, device, metric, options) -> Callable:
