@@ -47,21 +47,21 @@ TRAINING = dict(transport="8 Gaussians → moons", pairs=(("W-CFM", 2.0),), step
 TestNetworks = arm_keys.key_tests(
     "weighted_cfm",
     arm=lambda page: page["evaluated"].key(points=10, nfe_points=10, **TRAINING),
-    edits={"the upstream arm": ("return train_arms(transport, pairs, seeds=seeds, steps=steps, batch=batch, pool=pool)",
-                                "return train_arms(transport, pairs, seeds=seeds, steps=steps, batch=batch, pool=pool, lr=0.1)")},
+    edits={"the upstream arm": ("seeds=seeds, steps=steps, batch=batch, pool=pool)",
+                                "seeds=seeds, steps=steps, batch=batch, pool=pool, lr=0.1)")},
     library={
         "the plan": (WCFM, "_coupled"), "the potentials": (WCFM, "_sinkhorn"), "the tilt": (WCFM, "_tilt"),
         "the samples": (WCFM, "_Pools.draw"), "the network": (WCFM, "StackedVelocity.forward"),
         "a table of laws": (WCFM, "TRANSPORTS"), "the solver": (WCFM, "integrate"), "the metric": (WCFM, "wasserstein2"),
     },
-    apart={"images": ("return train_features(digits, labels, seed=seed)", "return train_features(digits, labels, seed=seed + 1)")},
+    apart={"images": ("(digits, labels, seed=seed)", "(digits, labels, seed=seed + 1)")},
     apart_library={"the U-Net": (WCFM, "VelocityUNet.forward"), "the race": (WCFM, "benchmark")},
 )
 TestImages = arm_keys.key_tests(
     "weighted_cfm",
     arm=lambda page: page["judged"].key(seed=0, arm="W-CFM"),
     edits={
-        "the classifier": ("return train_features(digits, labels, seed=seed)", "return train_features(digits, labels, seed=seed + 1)"),
+        "the classifier": ("(digits, labels, seed=seed)", "(digits, labels, seed=seed + 1)"),
         "a cached helper": ("limit=SIZES[\"train\"])", "limit=7)"),
         "ε": ("quick=dict(name=\"mnist\", eps=0.09 * SIDE", "quick=dict(name=\"mnist\", eps=0.10 * SIDE"),
     },
@@ -69,6 +69,6 @@ TestImages = arm_keys.key_tests(
         "the network": (WCFM, "VelocityUNet.forward"), "the loss": (WCFM, "flow_loss"), "the distance": (WCFM, "frechet_distance"),
         "the weight": (WCFM, "gibbs_weights"), "the step of the loop": ("weightbook.blocks.training", "_take_step"),
     },
-    apart={"ideal flows": ("energy, tilt = path_energy(flow.path, flow.times)", "energy, tilt = 2 * path_energy(flow.path, flow.times)")},
+    apart={"ideal flows": ("energy, tilt = path_energy(", "energy, tilt = 2 * path_energy(")},
     apart_library={"the toys' trainer": (WCFM, "train_arms"), "the rule": (WCFM, "EpsilonRule.fit")},
 )
