@@ -202,10 +202,13 @@ def _sha(*parts: Any) -> str:
 class Reach:
     "Digests things, and remembers which definitions of ours it came by"
 
-    def __init__(self):
-        self.names: dict[str, Any] = {}    # qualified name -> function or class of ours
-        self.pages: dict[str, str] = {}    # file name of a notebook's cell -> its text
-        self._known: dict[int, tuple[Any, str]] = {}
+    def __init__(
+        self,
+        after: "Reach | None" = None,  # goes on where another one is now, without changing it
+    ):
+        self.names: dict[str, Any] = dict(after.names) if after else {}  # qualified name -> function or class of ours
+        self.pages: dict[str, str] = dict(after.pages) if after else {}  # file name of a notebook's cell -> its text
+        self._known: dict[int, tuple[Any, str]] = dict(after._known) if after else {}
         self._open: list[Any] = []
 
     def __call__(
