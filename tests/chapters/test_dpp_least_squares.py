@@ -251,7 +251,8 @@ def fitted(model):
 
 
 TestWeightedRegressor = battery.estimator(dls.WeightedLeastSquares, fitted=fitted)
-TestAveragedRegressor = battery.estimator(dls.AveragedLeastSquares, fitted=fitted)
+ORDERED = {"check_sample_weight_equivalence_on_dense_data": "its blocks are consecutive rows: a repetition moves them"}
+TestAveragedRegressor = battery.estimator(dls.AveragedLeastSquares, exempt=ORDERED, fitted=fitted)
 
 
 def test_an_averaged_fit_keeps_the_coefficients_of_its_blocks_and_survives_pickling():
