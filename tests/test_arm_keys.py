@@ -66,8 +66,9 @@ TestImages = arm_keys.key_tests(
         "ε": ("quick=dict(name=\"mnist\", eps=0.09 * SIDE", "quick=dict(name=\"mnist\", eps=0.10 * SIDE"),
     },
     library={
-        "the network": (WCFM, "VelocityUNet.forward"), "the loss": (WCFM, "flow_loss"), "the distance": (WCFM, "frechet_distance"),
-        "the weight": (WCFM, "gibbs_weights"), "the step of the loop": ("weightbook.blocks.training", "_take_step"),
+        "the network": (WCFM, "VelocityUNet.forward"), "the loss": (WCFM, "flow_loss"),
+        "the distance": (WCFM, "frechet_distance"),
+        "the weight": (WCFM, "gibbs_weights_from_cost"), "the step of the loop": ("weightbook.blocks.training", "_take_step"),
     },
     apart={"ideal flows": ("energy, tilt = path_energy(", "energy, tilt = 2 * path_energy(")},
     apart_library={"the toys' trainer": (WCFM, "train_arms"), "the rule": (WCFM, "EpsilonRule.fit")},
