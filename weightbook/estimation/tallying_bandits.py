@@ -8,12 +8,15 @@ __all__ = ['loss_values', 'play_tallies', 'TallyingModel', 'WeightedTallyingBand
            'survivors', 'regret_bound', 'epochs_needed', 'instance_bound', 'cyclic_occupancy', 'BlockPolicy',
            'SuccessiveEliminationREO', 'simulate', 'simulate_blocks', 'UCB1Loss', 'EXP3Loss', 'BatchedEXP3',
            'ExploreThenCommit', 'ExploreThenPlan', 'SETallying', 'TallyFit', 'tally_losses', 'ucb_games_reference',
-           'ucb_games']
+           'ucb_games', 'plain_game', 'race_arms', 'benchmark']
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #60a2e00d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #cade3b63
 import math
+import random
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #b5e127a5
@@ -23,9 +26,11 @@ from scipy.linalg import hankel
 from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #933bc9d0
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4a936416
 from ..blocks.kernels import jit, tl, triton, use_triton
+from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real
+from ..book.settings import Settings
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #3ac6d8fb
 def loss_values(
@@ -115,7 +120,7 @@ class TallyingModel(_Arms):
         "Expected losses along fixed sequences, from an empty history"
         return self.mean_losses(actions, play_tallies(actions, self.weights))
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4dbdd464
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f2b97fff
 class _Game(TallyingModel):
     "State of `n_envs` games in step: ring buffers of actions, tallies, generators"
 
@@ -139,29 +144,30 @@ class _Game(TallyingModel):
         "Forget all plays"
         self._rng, self.time = np.random.default_rng(seed), 0
         self._ring = np.full((self.n_envs, self.memory), self.n_arms)  # K stands for "nothing played yet"
-        self._tally = np.zeros((self.n_envs, self.n_arms + 1))
+        self._tally = np.zeros((self.n_envs, self.n_arms + 1))  # None after a block: counted again when it is needed
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #72bc15b4
-def _count_recent(game: _Game) -> np.ndarray:
-    "Tallies by eq. (1) from the last m actions, shape (n_envs, K + 1)"
-    recent = game.recent
-    return np.stack([(recent == x) @ game.weights for x in range(game.n_arms + 1)], axis=1)
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a93dc1c2
+def _carried(game: _Game) -> np.ndarray:
+    "Tallies after the latest play, shape (n_envs, K + 1); from the last m actions where nothing was carried on"
+    if game._tally is None or game.decay is None:
+        recent = game.recent
+        game._tally = np.stack([(recent == x) @ game.weights for x in range(game.n_arms + 1)], axis=1)
+    return game._tally
 
 
 def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
     "Play `a` (n_envs,) and return its tallies; eq. (2) where the weights allow it"
-    at = game.time % game.memory
+    at, oldest = game.time % game.memory, game._ring[:, game.time % game.memory].copy()
     if game.decay is not None:
-        game._tally *= game.decay
-        game._tally[game._rows, game._ring[:, at]] -= game.weights[0] * game.decay**game.memory
-        game._tally[game._rows, a] += game.weights[0]
+        tally = _carried(game)
+        tally *= game.decay
+        tally[game._rows, oldest] -= game.weights[0] * game.decay**game.memory
+        tally[game._rows, a] += game.weights[0]
     game._ring[:, at] = a
     game.time += 1
-    if game.decay is not None:
-        return game._tally[game._rows, a]
-    return (game.recent == a[:, None]) @ game.weights
+    return tally[game._rows, a] if game.decay is not None else (game.recent == a[:, None]) @ game.weights
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b97607a6
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ea79856f
 class _Steps(_Game):
     "Playing one step at a time"
 
@@ -173,7 +179,7 @@ class _Steps(_Game):
     @property
     def tallies(self) -> np.ndarray:
         "Tallies after the latest play, shape (n_envs, K)"
-        return (self._tally if self.decay is not None else _count_recent(self))[:, : self.n_arms].copy()
+        return _carried(self)[:, : self.n_arms].copy()
 
     def _arms_of(self, action) -> np.ndarray:
         "An action for each game, or an error that says what came"
@@ -185,7 +191,7 @@ class _Steps(_Game):
     def _draw(self, means: np.ndarray) -> np.ndarray:
         return (self._rng.random(means.shape) < means).astype(float) if self.noise == "bernoulli" else means
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #906cb320
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ae4c5318
 def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     "Tallies of the first min(length, m) plays of a block of `a`, eq. (3); shape (n_envs, that many)"
     m, u = game.memory, game.recent == a[:, None]
@@ -197,15 +203,23 @@ def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     return game.prefix[j] + u @ shifted.T
 
 
+def _block_means(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
+    "Expected losses of the plays of a block that are not yet steady; shape (n_envs, min(length, m))"
+    tallies = _block_tallies(game, a, length)
+    if (a == a[0]).all():
+        return loss_values(game.losses[a[0]], tallies / game.total)
+    return game.mean_losses(np.repeat(a[:, None], tallies.shape[1], axis=1), tallies)
+
+
 def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
     "The state after `length` plays of `a`"
     keep = max(0, game.memory - length)
     latest = np.concatenate([np.repeat(a[:, None], game.memory - keep, axis=1), game.recent[:, :keep]], axis=1)
     game.time += length
     game._ring[:, (game.time - 1 - np.arange(game.memory)) % game.memory] = latest
-    game._tally = _count_recent(game)
+    game._tally = None
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #79f101f0
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e70631ad
 class WeightedTallyingBandit(_Steps):
     "Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`"
 
@@ -225,7 +239,7 @@ class WeightedTallyingBandit(_Steps):
         "Play one arm `length` times, eq. (3)"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
         self.expected = np.repeat(self.steady[a][:, None], length, axis=1)
-        self.expected[:, :j] = self.mean_losses(np.repeat(a[:, None], j, axis=1), _block_tallies(self, a, length))
+        self.expected[:, :j] = _block_means(self, a, length)
         _enter_block(self, a, length)
         return self._draw(self.expected)
 
@@ -237,7 +251,7 @@ class WeightedTallyingBandit(_Steps):
     ) -> tuple[np.ndarray, np.ndarray]:  # sum of the stored losses and expected loss of the block, each (n_envs,)
         "What `play_block` would sum up to, at a cost that does not depend on `length`"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
-        means = self.mean_losses(np.repeat(a[:, None], j, axis=1), _block_tallies(self, a, length))
+        means = _block_means(self, a, length)
         _enter_block(self, a, length)
         steady, rest = self.steady[a], max(0, length - max(j, warmup))
         late = self._rng.binomial(rest, steady) if self.noise == "bernoulli" else rest * steady
@@ -793,7 +807,7 @@ def tally_losses(
     half = [1.96 * f.std(ddof=1) / math.sqrt(len(f)) if len(f) > 1 else np.nan for f in full]
     return TallyFit(tuple(arms.tolist()), model, counts, np.array([f.mean() if len(f) else np.nan for f in full]), np.array(half))
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #31c72c29
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #317f9b18
 def ucb_games_reference(
     tables: Tensor,    # h at r = 1/P, ..., 1; shape (K, P), float64
     weights: Tensor,   # shape (m,), float64, in [0, 1]; the current play first
@@ -804,13 +818,13 @@ def ucb_games_reference(
     ring, rows = torch.full((B, m), -1, device=tables.device), torch.arange(B, device=tables.device)
     counts, sums = torch.zeros(2, B, K, dtype=torch.float64, device=tables.device)
     arms, means = torch.empty(B, T, dtype=torch.int16, device=tables.device), torch.empty_like(uniforms)
-    slot, total = torch.arange(m, device=tables.device), weights.sum()
+    slot, share = torch.arange(m, device=tables.device), weights / weights.sum()
     for t in range(T):
         index = (sums - (2 * math.log(max(t, 1)) * counts).sqrt()) / counts
         a = torch.full_like(rows, t) if t < K else index.argmin(dim=1)
         ring[:, t % m] = a
-        r = torch.where(ring == a[:, None], weights[(t - slot) % m], 0.0).sum(1) / total
-        at = (torch.where(r > 1 - 1e-9, 1.0, r) * P - 1).clamp(min=0)
+        r = torch.where(ring == a[:, None], share[(t - slot) % m], 0.0).sum(1)
+        at = (r * P - 1).clamp(0, P - 1)
         low = at.floor().long()
         part = at - low
         means[:, t] = tables[a, low] * (1 - part) + tables[a, (low + 1).clamp(max=P - 1)] * part
@@ -819,9 +833,9 @@ def ucb_games_reference(
         sums[rows, a] += (uniforms[:, t] < means[:, t]).double()
     return arms, means
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #2f42954c
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ed3f245e
 @jit
-def _ucb_kernel(h_ptr, w_ptr, log_ptr, u_ptr, arm_ptr, mean_ptr, T, n_arms, m, P, total, K: tl.constexpr, M: tl.constexpr):
+def _ucb_kernel(h_ptr, share_ptr, log_ptr, u_ptr, arm_ptr, mean_ptr, T, n_arms, m, P, K: tl.constexpr, M: tl.constexpr):
     game = tl.program_id(0).to(tl.int64)
     arm, slot = tl.arange(0, K), tl.arange(0, M)
     ring = tl.full((M,), -1, tl.int32)
@@ -834,9 +848,9 @@ def _ucb_kernel(h_ptr, w_ptr, log_ptr, u_ptr, arm_ptr, mean_ptr, T, n_arms, m, P
         a = tl.min(tl.where(index == tl.min(index, axis=0), arm, K), axis=0)
         ring = tl.where(slot == t % m, a, ring)
         age = (t % m - slot + m) % m
-        weight = tl.load(w_ptr + age, mask=slot < m, other=0.0)
-        r = tl.sum(tl.where(ring == a, weight, 0.0), axis=0) / total
-        at = tl.maximum(tl.where(r > 1 - 1e-9, 1.0, r) * P - 1, 0.0)
+        share = tl.load(share_ptr + age, mask=slot < m, other=0.0)
+        r = tl.sum(tl.where(ring == a, share, 0.0), axis=0)
+        at = tl.minimum(tl.maximum(r * P - 1, 0.0), P - 1)
         low = at.to(tl.int32)
         part = at - low
         row = h_ptr + a * P
@@ -847,7 +861,7 @@ def _ucb_kernel(h_ptr, w_ptr, log_ptr, u_ptr, arm_ptr, mean_ptr, T, n_arms, m, P
         tl.store(arm_ptr + game * T + t, a.to(tl.int16))
         tl.store(mean_ptr + game * T + t, mean)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0247ee84
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6930b2c6
 def ucb_games(
     tables: Tensor,    # h at r = 1/P, ..., 1; shape (K, P), float64
     weights: Tensor,   # shape (m,), float64, in [0, 1]; the current play first
@@ -865,6 +879,123 @@ def ucb_games(
     arms, means = torch.empty(B, T, dtype=torch.int16, device=tables.device), torch.empty_like(uniforms)
     if uniforms.numel():
         blocks = dict(K=triton.next_power_of_2(K), M=triton.next_power_of_2(m))
-        inputs = (tables.contiguous(), weights.contiguous(), logs, uniforms.contiguous())
-        _ucb_kernel[(B,)](*inputs, arms, means, T, K, m, P, float(weights.sum()), **blocks)
+        inputs = (tables.contiguous(), weights / weights.sum(), logs, uniforms.contiguous())
+        _ucb_kernel[(B,)](*inputs, arms, means, T, K, m, P, **blocks, num_warps=1)
     return arms, means
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ebe20d67
+class _PlainUCB:
+    "UCB1 on Python lists"
+
+    def __init__(self, n_arms: int):
+        self.counts, self.sums, self.time = [0] * n_arms, [0.0] * n_arms, 0
+
+    def select(self) -> int:
+        if self.time < len(self.counts):
+            self.arm = self.time
+        else:
+            wide = 2 * math.log(self.time)
+            index = [s / n - math.sqrt(wide / n) for s, n in zip(self.sums, self.counts)]
+            self.arm = index.index(min(index))
+        return self.arm
+
+    def update(self, loss: float) -> None:
+        self.counts[self.arm] += 1
+        self.sums[self.arm] += loss
+        self.time += 1
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #07278990
+def plain_game(
+    policy,            # has `select()` and `update(loss)`
+    tables: Sequence,  # K lists of m losses: h(1), ..., h(m); equal weights
+    horizon: int,      # steps
+    seed: int = 0,     # seed of the noise
+) -> float:            # sum of the expected losses
+    "One game in plain Python, step by step"
+    rng, m, total = random.Random(seed), len(tables[0]), 0.0
+    window, counts = deque([len(tables)] * m), [0] * (len(tables) + 1)
+    for _ in range(horizon):
+        arm = policy.select()
+        counts[window.popleft()] -= 1
+        counts[arm] += 1
+        window.append(arm)
+        mean = tables[arm][counts[arm] - 1]
+        total += mean
+        policy.update(float(rng.random() < mean))
+    return total
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #afc643b5
+def _peer_steps(n_arms: int, steps: int) -> dict[str, Callable[[], object]]:
+    "UCB1 of MABWiser and of river at m = 1, where they are installed"
+    arms, cost = list(range(n_arms)), np.random.default_rng(0).integers(0, 2, (steps, n_arms)).astype(float)
+
+    def mabwiser() -> None:
+        peer = MAB(arms, LearningPolicy.UCB1(alpha=1))
+        peer.fit(arms, -cost[0])
+        for row in cost[1:]:
+            arm = peer.predict()
+            peer.partial_fit([arm], [-row[arm]])
+
+    def river() -> None:
+        peer = UCB(delta=1, seed=0)
+        for row in cost:
+            arm = peer.pull(arms)
+            peer.update(arm, -row[arm])
+
+    found = {}
+    with suppress(ImportError):
+        from mabwiser.mab import MAB, LearningPolicy
+        found["MABWiser"] = mabwiser
+    with suppress(ImportError):
+        from river.bandit import UCB
+        found["river"] = river
+    return found
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a8aa18ad
+def race_arms(
+    policy: str,           # "UCB1", "UCB1, m = 1" or "elimination"
+    *, memory: int = 30,   # m, equal weights
+    n_arms: int = 6,       # K
+    batch: int = 256,      # games of the batched arm
+    steps: int = 300,      # steps of a call; for "elimination" the horizon
+) -> dict[str, tuple[Callable[[], object], int]]:  # name -> call, and game steps a call makes; the plain loop first
+    "What the benchmark races"
+    memory = 1 if policy == "UCB1, m = 1" else memory
+    tables, w = np.random.default_rng(0).random((n_arms, memory)), np.ones(memory)
+    game = lambda B: WeightedTallyingBandit(tables, w, n_envs=B, seed=0)
+    if policy == "elimination":
+        tables[:] = np.linspace(0.2, 0.8, n_arms)[:, None]
+        own = lambda: SuccessiveEliminationREO(n_arms, steps, memory)
+        return {"plain": (lambda: plain_game(own(), tables.tolist(), steps), steps),
+                "blocks": (lambda: simulate_blocks(own(), game(1), steps), steps)}
+    check_choice("policy", policy, ("UCB1", "UCB1, m = 1", "elimination"))
+    arms = {"plain": (lambda: plain_game(_PlainUCB(n_arms), tables.tolist(), steps), steps)}
+    if memory == 1:
+        arms |= {name: (call, steps) for name, call in _peer_steps(n_arms, steps).items()}
+    for B in (1, batch):
+        arms[f"{B} games"] = (lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps), B * steps)
+    return arms
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #10598b92
+def benchmark(
+    settings: Settings,     # where rows are stored; the race runs on the CPU
+    *, repeats: int = 7,    # timed rounds
+    horizons: Iterable[int] = (10_000, 100_000),      # of the elimination race
+    batches: Iterable[int] = (16, 256, 4096),         # games
+    sizes: Iterable[tuple[int, int]] = ((6, 30), (6, 300), (24, 30)),  # K and m of the batched race
+) -> list[dict]:            # rows for `bench.save_rows`; ratios are times per game step over the plain loop's
+    "Race the simulators, each case against the plain loop in the same run"
+    cases = [("UCB1, m = 1", dict()), *(("elimination", dict(steps=T)) for T in horizons)]
+    cases += [("UCB1", dict(batch=B)) for B in batches]
+    cases += [("UCB1", dict(n_arms=K, memory=m)) for K, m in list(sizes)[1:]]
+    rows = []
+    for policy, options in cases:
+        raced = race_arms(policy, **options)
+        timings = bench.time_pairs({name: call for name, (call, _) in raced.items()}, repeats=repeats, warmup=1)
+        case = ", ".join([policy, *(f"{key} = {value}" for key, value in options.items())])
+        facts = dict(n_arms=6, memory=30) | options
+        steps = [n for _, n in raced.values()]
+        for row, n in zip(bench.timing_rows("tallying_bandits", case, timings, policy=policy, **facts), steps):
+            per = steps[0] / n
+            rows.append(row | {key: row[key] * per for key in ("ratio", "ratio_low", "ratio_high")})
+    return rows
