@@ -7,6 +7,7 @@ __all__ = ['TEXTS', 'IMAGES', 'Text', 'Images', 'fetch_file', 'load_text', 'load
 
 # %% ../../nbs/blocks/data.ipynb #a3320408
 import gzip
+import hashlib
 import io
 import platform
 import re
@@ -17,6 +18,7 @@ import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 # %% ../../nbs/blocks/data.ipynb #4c1bd810
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ..book.checks import check_choice, check_integer
+from ..book.arms import report_data, resolves_data
 from ..book.settings import Settings
 
 # %% ../../nbs/blocks/data.ipynb #71db0f08
@@ -157,7 +160,45 @@ def fetch_file(
     check_integer("size", size, low=1)
     if not urls or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"`urls` must hold an address and `sha256` 64 hexadecimal digits, got {urls!r} and {sha256!r}")
-    return _obtain(name, settings, _File(name, size, sha256, tuple(urls)))
+    found = _obtain(name, settings, _File(name, size, sha256, tuple(urls)))
+    _report(f"file {name}", settings, sha256)
+    return found
+
+# %% ../../nbs/blocks/data.ipynb #6b3894b2
+_MNIST_TEST = ("mnist/t10k-images-idx3-ubyte.gz", "mnist/t10k-labels-idx1-ubyte.gz")
+_CHOICES = {
+    "mnist": (("mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz", *_MNIST_TEST), _MNIST_TEST),
+    "cifar10": (("cifar-10-binary.tar.gz",), ("cifar10.zip",)),
+}  # files of a data set, in the order of preference
+
+
+@lru_cache(maxsize=64)
+def _file_hash(path: Path, version: int) -> str:
+    return pooch.file_hash(path)
+
+# %% ../../nbs/blocks/data.ipynb #09f2ab0f
+def _at_hand(file: str, settings: Settings) -> Path | None:
+    "A file in the data folder or in the cache"
+    folders = [folder for folder in (settings.data, settings.cache / "data") if folder]
+    return next((folder / file for folder in folders if (folder / file).is_file()), None)
+
+
+@resolves_data
+def _content(name: str, settings: Settings) -> str | None:
+    "Digest of the files that `name` stands for on this machine; None when they are not at hand"
+    kind, _, what = name.partition(" ")
+    choices = _CHOICES.get(what, ()) if kind == "images" else ((what,),) if kind == "file" else ()
+    for files in choices:
+        paths = [_at_hand(file, settings) for file in files]
+        if all(paths):
+            hashes = "".join(_file_hash(path, path.stat().st_mtime_ns) for path in paths)
+            return "sha256:" + hashlib.sha256(hashes.encode()).hexdigest()[:32]
+    return None
+
+
+def _report(name: str, settings: Settings, otherwise: str) -> None:
+    "Tell the arms which content `name` had"
+    report_data(name, _content(name, settings) or otherwise)
 
 # %% ../../nbs/blocks/data.ipynb #5a487304
 _TEXTS = {
@@ -191,7 +232,9 @@ def load_text(
     try:
         path, origin = _obtain(file, settings)
     except _Absent as reason:
+        report_data(f"file {file}", f"stand-in: {_stdlib_text(name).source}")
         return _announce(_stdlib_text(name), reason)
+    _report(f"file {file}", settings, _FILES[file].sha256)
     return Text(path.read_bytes().decode("utf-8"), name, f"{title}; {origin}")
 
 # %% ../../nbs/blocks/data.ipynb #6479e6d5
@@ -349,8 +392,11 @@ def load_images(
     if limit is not None:
         check_integer("limit", limit, low=1)
     try:
-        return _images(_LOADERS[name](split, settings, limit), f"{name}/{split}", limit)
+        found = _images(_LOADERS[name](split, settings, limit), f"{name}/{split}", limit)
+        _report(f"images {name}", settings, found.source)
+        return found
     except _Absent as reason:
+        report_data(f"images {name}", f"stand-in: {_STAND_INS[name].__name__}")
         return _announce(_images(_STAND_INS[name](split, settings, limit), f"{name}/{split}", limit), reason)
 
 # %% ../../nbs/blocks/data.ipynb #873f7ae0

