@@ -184,7 +184,7 @@ def test_seconds_are_kept_for_gpus_only(monkeypatch, settings):
     save_rows("wina", [gpu], settings=settings)
     assert not any(key.startswith("seconds") for key in load_rows(folder=settings.cache / "bench")[0])
     path = save_rows("wina", [gpu], settings=replace(settings, device="cuda"))
-    assert path.name == "nvidia-h100-80gb-hbm3.json" and json.loads(path.read_text())["rows"][0]["seconds"] == 2e-3
+    assert path.parts[-2:] == ("nvidia-h100-80gb-hbm3", "wina.json") and json.loads(path.read_text())["rows"][0]["seconds"] == 2e-3
     assert device_name("cuda:1") == "nvidia-h100-80gb-hbm3"
 
 
@@ -192,19 +192,41 @@ def test_rows_merge_by_chapter_case_and_arm(settings):
     save_rows("wina", [ROW, ROW | {"arm": "floor", "ratio": 0.3}], settings=settings)
     save_rows("other", [ROW], settings=settings)
     path = save_rows("wina", [ROW | {"ratio": 2.0}], settings=settings)
-    rows = load_rows(folder=path.parent)
+    folder = path.parents[1]
+    rows = load_rows(folder=folder)
     assert [(r["chapter"], r["arm"], r["ratio"]) for r in rows] == [
-        ("wina", "dense", 2.0), ("wina", "floor", 0.3), ("other", "dense", 1.0),
+        ("other", "dense", 1.0), ("wina", "dense", 2.0), ("wina", "floor", 0.3),
     ]  # fmt: skip
-    assert load_rows("other", folder=path.parent) == rows[2:]
+    assert load_rows("other", folder=folder) == rows[:1]
     assert set(rows[0]) >= {"device", "versions", "date"} and "torch" in rows[0]["versions"]
+
+
+def test_two_chapters_write_nothing_in_common_and_compiled_kernels_are_no_races(settings):
+    first = save_rows("wina", [ROW], settings=settings)
+    before = first.read_bytes()
+    second = save_rows("other", [ROW], settings=settings)
+    assert first.read_bytes() == before and (first.name, second.name) == ("wina.json", "other.json")
+    aot = first.parents[1] / "aot"
+    aot.mkdir()
+    (aot / "sm_90.json").write_text("{}")
+    assert len(load_rows(folder=aot.parent)) == 2
+    with pytest.raises(ValueError, match="`chapter`"):
+        save_rows("../wina", [ROW], settings=settings)
+
+
+def test_the_stored_rows_belong_to_the_chapter_of_their_file():
+    folder = bench.find_root() / "bench"
+    files = [path for path in folder.glob("*/*.json") if path.parent.name != "aot"]
+    assert files
+    for path in files:
+        assert {row["chapter"] for row in load_rows(path.stem, folder=folder)} == {path.stem}
 
 
 def test_only_a_saving_run_writes_into_the_repository(settings, tmp_path, monkeypatch):
     root = tmp_path / "clone"
     monkeypatch.setattr(bench, "find_root", lambda: root)
-    assert save_rows("wina", [ROW], settings=settings).parent == settings.cache / "bench" and load_rows() == []
-    assert save_rows("wina", [ROW], settings=replace(settings, save=True)) == root / "bench" / "cpu.json"
+    assert save_rows("wina", [ROW], settings=settings) == settings.cache / "bench" / "cpu" / "wina.json" and load_rows() == []
+    assert save_rows("wina", [ROW], settings=replace(settings, save=True)) == root / "bench" / "cpu" / "wina.json"
     assert len(load_rows()) == 1
     monkeypatch.setattr(bench, "find_root", lambda: None)
     assert load_rows() == []
@@ -214,11 +236,11 @@ def test_only_a_saving_run_writes_into_the_repository(settings, tmp_path, monkey
 
 @pytest.mark.parametrize("text", ["", '{"rows": [', "[]", '{"rows": [1]}', '{"rows": [{"case": "a"}]}', '{"device": "cpu"}'])
 def test_a_broken_file_is_named_and_left_alone(settings, text):
-    path = settings.cache / "bench" / "cpu.json"
-    path.parent.mkdir()
+    path = settings.cache / "bench" / "cpu" / "wina.json"
+    path.parent.mkdir(parents=True)
     path.write_text(text)
-    for call in (lambda: save_rows("wina", [ROW], settings=settings), lambda: load_rows(folder=path.parent)):
-        with pytest.raises(ValueError, match=r"cpu\.json is no file of benchmark rows"):
+    for call in (lambda: save_rows("wina", [ROW], settings=settings), lambda: load_rows(folder=path.parents[1])):
+        with pytest.raises(ValueError, match=r"wina\.json is no file of benchmark rows"):
             call()
     assert path.read_text() == text
 

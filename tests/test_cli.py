@@ -214,10 +214,10 @@ def test_bench_files_the_rows_and_prints_them(book, monkeypatch):
     monkeypatch.setattr(cli, "_benchmark_of", lambda path: lambda settings: ROWS)
     shown = run("bench", "tiny")
     assert re.search(r"64×64 +sparse .*0\.500.* 2\.00×", shown.stdout)
-    stored = json.loads((book / "cache" / "bench" / "cpu.json").read_text())["rows"]
+    stored = json.loads((book / "cache" / "bench" / "cpu" / "tiny.json").read_text())["rows"]
     assert [(row["chapter"], row["arm"]) for row in stored] == [("tiny", "dense"), ("tiny", "sparse")]
     run("bench", "--save")
-    assert (book / "bench" / "cpu.json").is_file()
+    assert (book / "bench" / "cpu" / "tiny.json").is_file()
 
 
 def test_bench_without_a_benchmark(book, monkeypatch):

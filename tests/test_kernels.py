@@ -224,12 +224,14 @@ def test_forcing_ends_with_its_context(monkeypatch):
 
 def test_compiled_triton_takes_cuda_tensors_only(monkeypatch):
     class Fake:
-        def __init__(self, is_cuda: bool):
-            self.is_cuda = is_cuda
+        def __init__(self, is_cuda: bool, dtype: torch.dtype = torch.float32, device: str = "cuda:0"):
+            self.is_cuda, self.dtype, self.device = is_cuda, dtype, torch.device(device)
 
     monkeypatch.setattr(kernels, "HAS_TRITON", True)
     monkeypatch.setattr(kernels, "INTERPRETED", False)
     assert use_triton(Fake(True), Fake(True)) and not use_triton(Fake(True), Fake(False))
+    assert not use_triton(Fake(True), Fake(True, device="cuda:1"))
+    assert not use_triton(Fake(True, torch.float64)) and use_triton(Fake(True, torch.float64), double=True)
     monkeypatch.setattr(kernels, "HAS_TRITON", False)
     assert not use_triton(Fake(True))
 

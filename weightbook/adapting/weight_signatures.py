@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from ..blocks.corruptions import CORRUPTIONS, corrupt
 from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, triton, use_triton
-from ..blocks.training import fit, make_accelerator, make_batches
+from ..blocks.training import bfloat16_pays, fit, make_accelerator, make_batches
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require, write_atomic
 
@@ -41,7 +41,9 @@ def projection_coefficient(
     v: Tensor,  # any shape, floating point
     a: Tensor,  # the direction, shape and dtype of `v`
 ) -> Tensor:    # 0-d, float32 or wider; 0 where `a` is zero
-    "How much of `a` is in `v`: <v, a> / <a, a>, the coefficient of eq. (1)"
+    "How much of `a` is in `v`: <v, a> / <a, a>, the coefficient of eq. (1); ValueError for NaN"
+    check_tensor("v", v, floating=True, finite=True)
+    check_tensor("a", a, shape=tuple(v.shape), floating=True, finite=True)
     wide = torch.promote_types(v.dtype, torch.float32)
     v, a = v.detach().to(wide).flatten(), a.detach().to(wide).flatten()
     peak = a.abs().max() if a.numel() else a.sum()
@@ -148,20 +150,29 @@ def update_bn_stats(
     model: nn.Module,           # its batch-norm layers are reset and estimated again, in place
     batches: Iterable[Tensor],  # unlabelled inputs, each (B, …), as the model takes them
 ) -> nn.Module:                 # `model`, in the modes it had
-    "Cumulative running statistics in one pass, eq. (14); ValueError without a batch"
+    "Cumulative running statistics in one pass, eq. (14); all or nothing: ValueError without a batch changes nothing"
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     modes, momenta = {m: m.training for m in model.modules()}, [layer.momentum for layer in layers]
-    seen = 0
+    before = [{name: t.clone() for name, t in layer.named_buffers(recurse=False)} for layer in layers]
+    seen, whole = 0, False
     try:
         model.train()
         for layer in layers:
             layer.reset_running_stats()
         for x in batches:
+            if not check_tensor("batches", x, min_ndim=1).numel():
+                continue
             for layer in layers:
                 layer.momentum = len(x) / (seen + len(x))
             model(x)
             seen += len(x)
+        whole = seen > 0
     finally:
+        for layer, old in zip(layers, before, strict=True):
+            for name, t in old.items() if not whole else ():
+                layer.get_buffer(name).copy_(t)
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         for module, mode in modes.items():
@@ -299,17 +310,18 @@ def extract_signature(
     robust: State,            # trained on corrupted data
     clean: State,             # trained on clean data, same architecture
     pretrained: State | None = None,  # where both started; needed for the projection
-    *, keys: Iterable[str] | None = None,  # tensors to keep, see `shallow_keys`; None: all floating-point ones that fit
+    *, keys: Iterable[str] | None = None,  # tensors to keep, see `shallow_keys`; None: all parameters that fit, no buffers
     project: bool = True,     # False: the raw difference, robust minus clean
     **meta: str,              # what to remember, as in corruption="fog"
 ) -> WeightSignature:         # on the CPU, single precision or the models' own if wider
     "The robust weight signature, eq. (1), tensor by tensor"
+    learned = _learned(robust, clean, pretrained)
     robust, clean = _state(robust, "robust"), _state(clean, "clean")
     if pretrained is None and project:
         raise ValueError("`pretrained` must be given for the projection; for the raw difference say project=False")
     start = clean if pretrained is None else _state(pretrained, "pretrained")
     if keys is None:
-        keys = [k for k, t in clean.items() if t.is_floating_point() and k in start and start[k].shape == t.shape]
+        keys = [k for k, t in clean.items() if t.is_floating_point() and k in start and start[k].shape == t.shape and learned(k)]
     shapes = {key: _wanted(clean, key).shape for key in keys}
     if not shapes:
         raise ValueError("`keys` must name at least one tensor, got none")
@@ -317,6 +329,17 @@ def extract_signature(
     origin = {"projected": str(project).lower()} | ({} if pretrained is None else {"pretrained": fingerprint(start)})
     tensors = {key: _one_signature(*(part[key] for part in parts), project) for key in shapes}
     return WeightSignature(tensors, origin | {key: str(value) for key, value in meta.items()})
+
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #5ecad0d1
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _learned(*models: State | None) -> Callable[[str], bool]:
+    "Which names are parameters: those of a module, or else all that are no running statistics"
+    for model in models:
+        if isinstance(model, nn.Module):
+            return set(dict(model.named_parameters(remove_duplicate=False))).__contains__
+    return lambda name: name.rpartition(".")[2] not in _RUNNING
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #5107b8fe
 def _wanted(state: Mapping[str, Tensor], key: str) -> Tensor:
@@ -445,6 +468,23 @@ def patch_tensor_reference(
     weights = torch.as_tensor(weights, dtype=wide, device=original.device)
     return (original.to(wide) + torch.tensordot(weights, directions.to(wide), dims=1)).to(original.dtype)
 
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #49f33105
+def _live_tensors(model: nn.Module) -> dict[str, Tensor]:
+    "Parameters and buffers by all their names, tied ones too"
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    named = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    return {name: t for part in named for name, t in part}
+
+
+def _check_tied(live: Mapping[str, Tensor], directions: Mapping[str, Tensor]) -> None:
+    "Refuse two directions for one tensor"
+    first: dict[int, str] = {}
+    for key, t in live.items():
+        twin = first.setdefault(id(t), key)
+        if directions[key].shape != directions[twin].shape or not torch.equal(directions[key], directions[twin]):
+            raise ValueError(f"`signatures` must agree on tied tensors, but {twin} and {key} are one tensor of `model`")
+
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #fed51bea
 class SignaturePatch:
     "Signatures on a model, in place, with a dial for their strengths; made for reuse, `patched` is the short form"
@@ -459,11 +499,12 @@ class SignaturePatch:
         found = _listed(signatures)
         self.signatures, self.code_compat, self.weights = found, code_compat, None
         shapes = {key: t.shape for s in found for key, t in s.tensors.items()}
-        self._live = _fitting(dict(model.named_parameters()) | dict(model.named_buffers()), shapes, "model")
+        self._live = _fitting(_live_tensors(model), shapes, "model")
         self._originals = {key: t.detach().clone() for key, t in self._live.items()}
         self._rows = {key: [i for i, s in enumerate(found) if key in s.tensors] for key in shapes}
         stacks = {key: torch.stack([found[i].tensors[key] for i in rows]) for key, rows in self._rows.items()}
-        self._directions = {key: stack.to(self._live[key]) for key, stack in stacks.items()}
+        self._directions = {key: stack.detach().to(self._live[key]) for key, stack in stacks.items()}
+        _check_tied(self._live, self._directions)
         self._versions = {key: t._version for key, t in self._live.items()}
         self.set(weights)
 
@@ -486,9 +527,15 @@ class SignaturePatch:
         torch._foreach_copy_(list(self._live.values()), list(self._originals.values()))
         self.weights, self._versions = None, {key: t._version for key, t in self._live.items()}
 
+    def _wearing(self, key: str) -> Tensor:
+        if self.weights is None:
+            return self._originals[key]
+        return patch_tensor(self._originals[key], self._directions[key], [self.weights[i] for i in self._rows[key]])
+
     def _check_untouched(self) -> None:
-        changed = [key for key, t in self._live.items() if t._version != self._versions[key]]
-        if changed:
+        written = [key for key, t in self._live.items() if t._version != self._versions[key]]
+        # a patch on top of this one, put on and taken off again, leaves the bits as they were
+        if changed := [key for key in written if not torch.equal(self._live[key], self._wearing(key))]:
             raise RuntimeError(f"{', '.join(changed[:3])} changed while patched; removing the patch would lose that change")
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #b95c025a
@@ -514,6 +561,7 @@ def patch_tensor(
     *, out: Tensor | None = None,  # where to write; None: a new tensor
 ) -> Tensor:                    # shape and dtype of `original`
     "The sum of eq. (9) for one tensor in one pass over memory: kernel on a GPU, PyTorch elsewhere"
+    check_tensor("original", original, floating=True)
     check_tensor("directions", directions, shape=(len(weights), *original.shape), floating=True)
     out = torch.empty_like(original) if out is None else check_tensor("out", out, shape=tuple(original.shape), floating=True)
     if original.dtype != torch.float64 and out.is_contiguous() and use_triton(original, directions):
@@ -559,6 +607,10 @@ def signature_similarity(
         if set(signature.tensors) != set(names):
             raise ValueError(f"`signatures_a` and `signatures_b` must hold the same tensors, got {', '.join(signature.tensors)}")
         _fitting(signature.tensors, shapes, "signatures")
+    for name, side in (("signatures_a", left), ("signatures_b", right)):
+        for signature in side:
+            for key, t in signature.tensors.items():
+                check_tensor(f"{name}[{key!r}]", t, finite=True)
     grams = [_gram(left, right, key) for key in names]
     inner, one, two = (torch.stack(part) for part in zip(*grams, strict=True))
     if not per_layer:
@@ -595,7 +647,7 @@ def random_signature(
 ) -> WeightSignature:              # a random direction in each tensor, of the norm it had
     "The control: as long as the signature in every tensor, but pointing anywhere"
     def draw(t: Tensor) -> Tensor:
-        noise = torch.randn(t.shape, generator=generator, dtype=t.dtype)
+        t, noise = t.detach(), torch.randn(t.shape, generator=generator, dtype=t.dtype)
         return noise * (t.norm() / noise.norm())
 
     return WeightSignature({key: draw(t) for key, t in like.tensors.items()}, like.meta)
@@ -911,7 +963,7 @@ class Study:
     drops: tuple[float, ...] = (0.4, 0.8)  # shares of the steps after which the rate falls to a tenth
     shift: int = 4      # zeros on every side before a random crop
     flip: bool = True   # random mirror images
-    half: bool = True   # bfloat16 autocast
+    half: bool = True   # bfloat16 autocast, where the device computes with it
     severity: int = 5   # of all corruptions, in training and in test
 
     def __post_init__(self):
@@ -1001,7 +1053,7 @@ def _images_loss(model: nn.Module, batch: tuple[Tensor, Tensor], study: Study) -
     "Cross-entropy of one batch of bytes, augmented"
     x, y = batch
     x = (_crop_and_flip(x, study.shift, study.flip).float() / 255).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=study.half):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=study.half and bfloat16_pays(x.device)):
         return F.cross_entropy(model(x), y)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #e2b2d7fa
@@ -1013,14 +1065,20 @@ def accuracy_of(
     *, half: bool = False,  # True: bfloat16 autocast
     batch: int = 250,    # images at a time
 ) -> float:              # in percent
-    "Accuracy of a classifier in evaluation mode; its mode is kept"
+    "Accuracy of a classifier in evaluation mode; its mode is kept; ValueError where logits are NaN"
+    check_tensor("y", y, ndim=1), check_integer("len(y)", len(y), low=1)
+    check_tensor("x", x, min_ndim=2), check_tensor("x", x, shape=(len(y), *x.shape[1:]))
     device, mode, right = next(model.parameters()).device, model.training, 0
+    half = half and bfloat16_pays(device)
     model.eval()
     for images, labels in zip(x.split(batch), y.split(batch), strict=True):
         images = images.to(device)
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             logits = model(images.contiguous(memory_format=torch.channels_last))
+        if logits.isnan().any():
+            model.train(mode)
+            raise ValueError("`model` must give logits that are numbers, got NaN")
         right += (logits.argmax(1).cpu() == labels).sum().item()
     model.train(mode)
     return 100 * right / len(y)

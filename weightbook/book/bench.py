@@ -240,14 +240,15 @@ def save_rows(
     rows: Iterable[Mapping],       # each with case, arm and ratio at least; see `timing_rows`
     *, settings: Settings,         # device, and where results go
 ) -> Path:                         # the file written
-    "Merge `rows`, stamped with versions and date, into the results of this device"
+    "Merge `rows`, stamped with versions and date, into the chapter's results on this device"
     name = device_name(settings.device)
     stamp = {"device": name, "versions": versions("torch", "triton"), "date": datetime.now(UTC).date().isoformat()}
     new = [_checked_row(chapter, row) | stamp for row in rows]
     if name == "cpu":
         new = [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in new]
-    path = _bench_folder(settings) / f"{name}.json"
-    kept = {_key(row): row for row in (_read_rows(path) if path.exists() else [])} | {_key(row): row for row in new}
+    path = _bench_folder(settings) / name / f"{_file_stem(chapter)}.json"
+    old = _read_rows(path) if path.exists() else []
+    kept = {_key(row): row for row in (*old, *new)}
     return write_json(path, {"device": name, "rows": list(kept.values())})
 
 # %% ../../nbs/book/bench.ipynb #b34687dd
@@ -268,13 +269,20 @@ def _checked_row(chapter: str, row: Mapping) -> dict:
     check_real("ratio", row.get("ratio"), low=0, open_low=True)
     return {"chapter": chapter, **row}
 
-
+# %% ../../nbs/book/bench.ipynb #5d1c7a30
 def _bench_folder(settings: Settings) -> Path:
     "`bench/` of the repository for a run that saves, else a folder in the cache"
     root = find_root() if settings.save else None
     if settings.save and root is None:
         raise FileNotFoundError("results can be saved only inside a clone of the repository: no nbs/ was found")
     return root / "bench" if root else settings.cache / "bench"
+
+
+def _file_stem(chapter: str) -> str:
+    "The chapter's name, or a ValueError when no file can be named by it"
+    if not re.fullmatch(r"\w+", chapter):
+        raise ValueError(f"`chapter` must be a name of letters, digits and underscores, got {chapter!r}")
+    return chapter
 
 # %% ../../nbs/book/bench.ipynb #c2afe28e
 def _read_rows(path: Path) -> list[dict]:
@@ -290,11 +298,11 @@ def load_rows(
     chapter: str | None = None,   # only this chapter's rows
     *, folder: Path | None = None,  # where the files lie; default: `bench/` of the repository
 ) -> list[dict]:                  # rows of all devices; empty when nothing was measured yet
-    "The stored benchmark rows"
+    "The stored benchmark rows; what `aot/` keeps of compiled kernels are no races"
     root = find_root()
     folder = folder or (root / "bench" if root else None)
-    files = sorted(folder.glob("*.json")) if folder else []
-    return [row for path in files for row in _read_rows(path) if chapter in (None, row["chapter"])]
+    files = sorted(folder.glob(f"*/{chapter or '*'}.json")) if folder else []
+    return [row for path in files if path.parent.name != "aot" for row in _read_rows(path)]
 
 # %% ../../nbs/book/bench.ipynb #2b5c0948
 def bench_table(

@@ -278,7 +278,8 @@ def reproduce(
 ) -> None:
     "Run a chapter's notebook and show its ledger; an interrupted run goes on when started again."
     with _usage():
-        path, settings = find_notebook(chapter), load_settings(profile=profile, device=device, seed=seed)
+        path = find_notebook(chapter)
+        settings = load_settings(profile=profile, device=device, seed=seed)
     about = f"{_key(path)}: {settings.profile} profile on {settings.device}, seed {settings.seed}"
     _err().print(about, markup=False)
     report, ledger = _run_chapter(path, settings, save, "all" if fresh else "")
@@ -353,7 +354,8 @@ def stability(
     "Run a chapter with several seeds and show which verdicts flip."
     with _usage():
         path = find_notebook(chapter)
-        runs = {seed: load_settings(profile=profile, device=device, seed=seed) for seed in [*(seeds or ()), *(more or ())] or (0, 1, 2)}
+        asked = [*(seeds or ()), *(more or ())] or [0, 1, 2]
+        runs = {seed: load_settings(profile=profile, device=device, seed=seed) for seed in asked}
         if path not in chapters():
             raise ValueError(f"`chapter` must be a chapter with claims, got {chapter!r}")
     verdicts: dict[str, list[str]] = {}
@@ -363,7 +365,8 @@ def stability(
             verdicts.setdefault(claim["id"], []).append(claim["verdict"])
     rows = [(id, *found, "flips" if len(set(found)) > 1 else "") for id, found in verdicts.items()]
     flips = sum(bool(row[-1]) for row in rows)
-    _print_table(("claim", *(f"seed {seed}" for seed in runs), ""), rows, f"{_key(path)}: {flips} of {len(rows)} verdicts flip")
+    heads = ("claim", *(f"seed {seed}" for seed in runs), "")
+    _print_table(heads, rows, f"{_key(path)}: {flips} of {len(rows)} verdicts flip")
 
 # %% ../../nbs/book/cli.ipynb #0c88ee38
 @app.command("arms")

@@ -10,11 +10,13 @@ __all__ = ['IGNORED', 'plain', 'CannotDigest', 'ChangedSince', 'tree_of', 'loade
 import ast
 import builtins
 import contextvars
+import copy
 import dataclasses
 import dis
 import enum
 import functools
 import hashlib
+import inspect
 import linecache
 import os
 import re
@@ -163,8 +165,8 @@ def is_ours(
     filename: str,  # as a code object or module gives it
 ) -> bool:          # True for this package, pages, tests and a reader's own scripts
     "Whether a file is followed: everything outside of Python's and the installed packages' folders"
-    if filename.startswith("<"):
-        return filename in linecache.cache
+    if filename.startswith("<"):  # a cell of a shell has its text at hand; code that a library has made up has none
+        return filename.startswith("<ipython")
     path = os.path.realpath(filename)
     return path not in _MACHINERY and (path.startswith(_HOME) or not path.startswith(_FOREIGN))
 
@@ -242,7 +244,15 @@ def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     closure = [(name, reach(_content(cell))) for name, cell in cells if name not in IGNORED]
     names = dotted_names(tree, loaded_names(code) - IGNORED)
     followed = [(*parts, _follow(parts, f.__globals__, reach)) for parts in names]
-    return _sha("function", plain(tree), defaults, keywords, closure, followed)
+    return _sha("function", plain(_without_defaults(tree)), defaults, keywords, closure, followed)
+
+
+def _without_defaults(tree: ast.AST) -> ast.AST:
+    "The tree of a function whose defaults are digested as values"
+    bare = copy.copy(tree)
+    bare.args = copy.copy(tree.args)
+    bare.args.defaults, bare.args.kw_defaults = [], []
+    return bare
 
 
 def _content(cell: Any) -> Any:
@@ -276,15 +286,18 @@ def _digest_class(kind: type, reach: Reach) -> str:
     own = vars(kind)
     members = [(name, _member(value, reach)) for name, value in sorted(own.items()) if _counts(name, value)]
     fields = [(name, "ClassVar" in str(note), "InitVar" in str(note)) for name, note in own.get("__annotations__", {}).items()]
-    made = str(own.get("__dataclass_params__", ""))
+    made = [getattr(own.get("__dataclass_params__"), name, None) for name in _DATACLASS]
     bases = [reach(base) for base in kind.__bases__]
     return _sha("class", kind.__qualname__, bases, reach(type(kind)), made, fields, members)
+
+
+_DATACLASS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")  # what every supported Python records
 
 
 def _counts(name: str, value: Any) -> bool:
     "Whether a member was written by us, and not generated for the class"
     if isinstance(value, types.FunctionType):
-        return is_ours(value.__code__.co_filename) or hasattr(value, "__wrapped__")
+        return is_ours(inspect.unwrap(value).__code__.co_filename)
     generated = name.startswith("__") and name.endswith("__") or name.startswith("_abc_")
     return not generated and not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType)
 
@@ -389,10 +402,10 @@ def _wrapped(value: Any, reach: Reach) -> str | None:
 def _instance(value: Any, reach: Reach) -> str | None:
     "An object of a class of ours: what its `__digest__` returns, or else its attributes"
     kind = type(value)
-    if not (_class_is_ours(kind) or dataclasses.is_dataclass(value)):
-        return None
     if hasattr(kind, "__digest__"):
         return _sha("object", reach(value.__digest__()))
+    if not (_class_is_ours(kind) or dataclasses.is_dataclass(value)):
+        return None
     slots = {name for base in kind.__mro__ for name in getattr(base, "__slots__", ()) if hasattr(value, name)}
     state = getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in slots}
     return _sha("object", reach(kind), [(name, reach(item)) for name, item in sorted(state.items())])

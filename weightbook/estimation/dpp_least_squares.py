@@ -71,6 +71,10 @@ def _unit_rows(features: np.ndarray | Tensor) -> np.ndarray | Tensor:
 def _points(x: np.ndarray | Tensor, dim: int) -> np.ndarray | Tensor:
     "`x` as an array of points, or an error that says which coordinates were expected"
     x = x if isinstance(x, Tensor) else np.asarray(x)
+    if not isinstance(x, Tensor) and x.dtype.kind not in "iufb":
+        raise TypeError(f"`x` must hold real numbers, got dtype {x.dtype}")
+    if not (x.is_floating_point() if isinstance(x, Tensor) else x.dtype.kind == "f"):
+        x = x.to(torch.get_default_dtype()) if isinstance(x, Tensor) else x.astype(float)  # powers of integers would be cut
     if x.ndim < 1 or x.shape[-1] != dim:
         raise ValueError(f"`x` must hold points of {dim} coordinates along its last axis, got shape {tuple(x.shape)}")
     return x
@@ -747,7 +751,10 @@ class FiniteBasis(OrthonormalBasis):
         "The orthonormalised features"
         x = _points(x, self.dim)
         values = x if self.features is None else self.features(x)
-        return values @ (self.transform if _xp(x) is np else torch.as_tensor(self.transform, device=x.device))
+        if isinstance(values, Tensor):
+            values = values.to(torch.promote_types(values.dtype, torch.get_default_dtype()))
+            return values @ torch.as_tensor(self.transform, dtype=values.dtype, device=values.device)
+        return values @ self.transform
 
     @cached_property
     def _cumulative(self) -> np.ndarray:
@@ -810,6 +817,8 @@ def condition(
     kept, missing, rate = [], count, 1.0
     for _ in range(max_redraws):
         x = sampler(min(4096, math.ceil(1.1 * missing / rate) + 8), rng)
+        if not np.isfinite(x).all():
+            raise ValueError("`sampler` must give finite points, got NaN or infinite ones")
         good = is_stable(gram_matrix(basis, x, density), delta)
         kept.append(x[good][:missing])
         missing -= len(kept[-1])
@@ -830,6 +839,8 @@ def boost(
     "Of several samples the one whose Gram matrix is closest to the identity in the spectral norm"
     count, rng = _sizes(1, size), np.random.default_rng(rng)
     x = sampler(count * check_integer("tries", tries, low=1), rng)
+    if tuple(np.shape(x))[:1] != (count * tries,) or not np.isfinite(x).all():
+        raise ValueError(f"`sampler` must give {count * tries} samples of finite points, got shape {np.shape(x)}")
     low, high = stability(gram_matrix(basis, x, density))
     distance = np.maximum(1 - low, high - 1).reshape(count, tries)
     best = x.reshape(count, tries, *x.shape[1:])[np.arange(count), distance.argmin(1)]

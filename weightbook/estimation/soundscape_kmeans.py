@@ -25,7 +25,7 @@ import torch
 from joblib import Parallel, delayed
 from scipy.spatial.distance import cdist
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -202,8 +202,8 @@ def weighted_inertia(
     metric: str = "euclidean",             # "euclidean" or "haversine" (km)
 ) -> float:                                # in squared units of the metric
     "The objective of weighted k-means, eq. (9)"
-    X, centers, labels = np.asarray(X, dtype=float), np.asarray(centers, dtype=float), np.asarray(labels)
-    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    X, weight = _checked_problem(X, sample_weight, metric)
+    centers, labels = _check_points("centers", centers, X.shape[1]), _check_labels(labels, len(X), len(centers))
     return float(weight @ _squared_distance(X, centers[labels], metric))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #38b8612a
@@ -232,13 +232,33 @@ def _first_argmax(score):
         np.maximum(labels, higher * kind.type(j), out=labels)
     return labels.astype(np.intp)
 
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e7d76f02
+def _check_finite(**arrays) -> None:
+    "Refuse arrays and tensors with NaN or infinity, which would come out as some label"
+    for name, values in arrays.items():
+        if not hasattr(values, "dtype") or not hasattr(values, "ndim"):
+            raise TypeError(f"`{name}` must be an array or a tensor, got {type(values).__name__}")
+        real = values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind in "fiub"
+        if not real and not isinstance(values, Tensor):
+            raise TypeError(f"`{name}` must hold real numbers, got dtype {values.dtype}")
+        if not bool(_namespace(values).isfinite(values).all()):
+            raise ValueError(f"`{name}` must be finite, got NaN or infinite entries")
+
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #7135d721
 def assign(
     E,              # (N, E): embedded points, array or tensor
     V,              # (B, K, E): embedded centres of B runs
     counts=None,    # (B,): how many centres of each run are in use; default: all
 ):                  # (B, N): index of the nearest centre
-    "Nearest centres of B runs at once, eq. (10)"
+    "Nearest centres of B runs at once, eq. (10); ValueError for what is not finite"
+    _check_finite(E=E, V=V)
+    if E.ndim != 2 or V.ndim != 3 or E.shape[1] != V.shape[2]:
+        raise ValueError(f"`V` must have shape (B, K, {E.shape[-1]}) for `E` of shape {tuple(E.shape)}, got {tuple(V.shape)}")
+    return _assign(E, V, counts)
+
+
+def _assign(E, V, counts=None):
+    "The same without checks"
     xp, anchor, (B, K, e) = _namespace(E), E.mean(0), V.shape
     V = (V - anchor).reshape(B * K, e)
     E = xp.concatenate([E - anchor, E[:, :1] * 0 + 1], 1)  # a column of ones carries the second term of eq. (10)
@@ -259,7 +279,18 @@ def weighted_means(
     weight,   # (N,): weights >= 0
     old,      # (B, K, D): kept where a cluster has no weight
 ):            # (B, K, D)
-    "Weighted means of the clusters of B runs, eq. (12)"
+    "Weighted means of the clusters of B runs, eq. (12); ValueError for what is not finite"
+    _check_finite(labels=labels, payload=payload, weight=weight, old=old)
+    if old.ndim != 3 or payload.ndim != 2 or tuple(labels.shape) != (len(old), len(payload)) or len(weight) != len(payload):
+        shapes = ", ".join(str(tuple(a.shape)) for a in (labels, payload, weight, old))
+        raise ValueError(f"`labels`, `payload`, `weight` and `old` must be (B, N), (N, D), (N,) and (B, K, D), got {shapes}")
+    if (weight < 0).any() or labels.shape[1] and not (0 <= int(labels.min()) and int(labels.max()) < old.shape[1]):
+        raise ValueError(f"`weight` must be >= 0 and `labels` from 0 to {old.shape[1] - 1}, got {labels.min()} to {labels.max()}")
+    return _means(labels, payload, weight, old)
+
+
+def _means(labels, payload, weight, old):
+    "The same without checks"
     xp, (B, K, D) = _namespace(payload), old.shape
     slot = (labels + K * _range(B, payload)[:, None]).reshape(-1)
     columns = [weight, *(weight * payload[:, d] for d in range(D))]
@@ -284,8 +315,8 @@ MEANS = ("planar", "spherical")
 def _update(labels, points, weight, old, mean: str):
     "New centres: eq. (12) on the coordinates, or on the unit vectors"
     if mean == "planar":
-        return weighted_means(labels, points, weight, old)
-    return _latlng(weighted_means(labels, unit_vectors(points), weight, unit_vectors(old)))
+        return _means(labels, points, weight, old)
+    return _latlng(_means(labels, unit_vectors(points), weight, unit_vectors(old)))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #cddf5f6c
 def lloyd(
@@ -299,6 +330,9 @@ def lloyd(
     tol: float = 0.0,             # a run also stops when no coordinate of its centres moves by more
 ) -> Runs:
     "Run weighted k-means from B starts at once until the labels repeat, eqs. (10) and (12)"
+    check_choice("metric", metric, METRICS), check_choice("mean", mean, MEANS)
+    check_integer("max_iter", max_iter, low=1), check_real("tol", tol, low=0)
+    _check_finite(points=points, weight=weight, centers=centers)
     xp, E = _namespace(points), _embed(points, metric)
     centers, labels = centers + 0.0, assign(E, _embed(centers, metric), counts)
     active = _range(len(centers), points)
@@ -306,7 +340,7 @@ def lloyd(
     for step in range(1, max_iter + 1):
         old, before = centers[active], labels[active]
         new = _update(before, points, weight, old, mean)
-        now = assign(E, _embed(new, metric), None if counts is None else counts[active])
+        now = _assign(E, _embed(new, metric), None if counts is None else counts[active])
         going = (now != before).any(1) & (xp.amax(xp.abs(new - old), (1, 2)) > tol)
         centers[active], labels[active], n_iter[active] = new, now, step
         active = active[going]
@@ -334,19 +368,35 @@ def kmeans_plusplus(
     mass,           # (N,): ones, or the weights if they shall count in the seeding
 ):                  # (B, K): indices of the seeds
     "Seeds of B runs by k-means++, eqs. (15) and (16)"
+    _check_finite(uniforms=uniforms, mass=mass)
+    if uniforms.ndim != 2 or mass.ndim != 1 or (mass < 0).any() or not callable(rows):
+        got = f"{tuple(uniforms.shape)} and {tuple(mass.shape)}"
+        raise ValueError(f"`uniforms` must be (B, K), `mass` (N,) and >= 0, `rows` a function, got {got}")
     xp, picks = _namespace(mass), []
     near = mass * 0 + uniforms[:, :1] * 0 + 1
     for j in range(uniforms.shape[1]):
         picks.append(_draw(near * mass, uniforms[:, j]))
         row = rows(picks[-1])
+        _check_finite(rows=row)
         near = row if j == 0 else xp.minimum(near, row)
     return xp.stack(picks, 1)
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #a33d82a6
+def _check_distances(distances: Sequence, count: int | None = None, name: str = "distances") -> np.ndarray:
+    "`distances` as a square array of finite numbers >= 0"
+    D = np.asarray(distances, dtype=float)
+    if D.ndim != 2 or D.shape[0] != D.shape[1] or count not in (None, len(D)):
+        raise ValueError(f"`{name}` must be a square matrix{'' if count is None else f' of {count} rows'}, got shape {D.shape}")
+    if not (D >= 0).all() or not np.isfinite(D).all():
+        raise ValueError(f"`{name}` must be finite and >= 0, got NaN, infinite or negative entries")
+    return D
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #8b37d7d9
 def spanning_edges(
     distances: np.ndarray, # (N, N): symmetric, >= 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # ends i and j and length of the N-1 edges, shortest first
     "Minimum spanning tree of a full distance matrix (Prim), for eq. (18)"
+    distances = _check_distances(distances)
     N = len(distances)
     reach, parent, outside = distances[0].copy(), np.zeros(N, int), np.arange(N) > 0
     edges = []
@@ -369,6 +419,7 @@ class PairOrder:
         distances: np.ndarray,      # (N, N): symmetric, >= 0
         device: str | None = None,  # where the order shall live: None: NumPy; else a torch device
     ):
+        distances = _check_distances(distances)
         i, j = np.triu_indices(len(distances), 1)
         far = np.argsort(-distances[i, j], kind="stable")
         lists = spanning_edges(distances), (i[far], j[far], distances[i, j][far])
@@ -408,15 +459,30 @@ def dunn_index(
     "Smallest gap between clusters over largest diameter, eq. (17); every partition needs two clusters"
     check_choice("metric", metric, (*METRICS, "precomputed"))
     X, labels = np.asarray(X, dtype=float), np.asarray(labels)
+    if X.ndim == 2 and not np.isfinite(X).all() or labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("`X` and `labels` must be finite, got NaN or infinite entries")
     if X.ndim != 2 or labels.shape[-1:] != (len(X),) or labels.ndim > 2:
         raise ValueError(f"`labels` must have shape (N,) or (B, N) with N = {len(X)}, got {labels.shape}")
     codes = np.unique(labels, return_inverse=True)[1].reshape(-1, len(X))
     if (codes == codes[:, :1]).all(axis=1).any():
         raise ValueError("`labels` must name at least two clusters in every partition")
-    if metric == "euclidean":
-        X = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=-1))
-    index = _dunn(codes, PairOrder(haversine(X, X) if metric == "haversine" else X))
+    D = cdist(X, X) if metric == "euclidean" else haversine(X, X) if metric == "haversine" else _check_distances(X, name="X")
+    if len(codes) <= 4:  # an order of all pairs pays for many partitions only
+        index = np.array([_dunn_one(D, code) for code in codes])
+    else:
+        index = _dunn(codes, PairOrder(D))
     return float(index[0]) if labels.ndim == 1 else index
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c269d8b5
+def _dunn_one(D: np.ndarray, code: np.ndarray) -> float:
+    "Eq. (17) of one partition from the whole matrix, cluster by cluster"
+    order = np.argsort(code, kind="stable")
+    D, cuts = D[order[:, None], order], np.flatnonzero(np.diff(code[order])) + 1
+    diameter, gap = 0.0, math.inf
+    for start, end in zip([0, *cuts], [*cuts, len(D)], strict=True):
+        diameter = max(diameter, D[start:end, start:end].max())
+        gap = min(gap, D[start:end, end:].min(initial=math.inf))
+    return 0.0 if gap == 0 else math.inf if diameter == 0 else gap / diameter
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #b6ed69fd
 def expected_best(
@@ -425,6 +491,8 @@ def expected_best(
 ) -> float:
     "Mean of the largest of `m` values, over all subsets of that size, eq. (19)"
     values = np.sort(np.asarray(values, dtype=float))
+    if values.ndim != 1 or np.isnan(values).any():
+        raise ValueError(f"`values` must be a list of numbers, got shape {values.shape} or NaN")
     M = len(values)
     check_integer("m", m, low=1, high=M)
     share, rest = np.zeros(M), 1.0
@@ -440,7 +508,8 @@ def characteristic_points(
     *, metric: str = "haversine", # "haversine" or "euclidean"
 ) -> np.ndarray:       # (K,): index of the point nearest to each centre, the first of equals
     "The real place that stands for each centre, eq. (20)"
-    X, centers = np.asarray(X, dtype=float), np.asarray(centers, dtype=float)
+    X, _ = _checked_problem(X, None, metric)
+    centers = _check_points("centers", centers, X.shape[1])
     V, best = _embed(centers, metric), np.empty(len(centers), int)
     E = _embed(X, metric) - V.mean(axis=0)
     half, score = np.einsum("ij,ij->i", E, E) / 2, np.empty(len(E))
@@ -553,6 +622,7 @@ def select_by_dunn(
     seeds = check_integer("seed0", seed0, low=0) + np.arange(len(counts))
     if distances is None:
         distances = np.sqrt(_squared_distance(X[:, None], X[None], metric))
+    distances = _check_distances(distances, len(X))
     parts = [np.arange(len(counts))] if device else np.split(np.arange(len(counts)), len(ks))
     task = _restart_task(X, weight, distances, device, metric, options)
     jobs = (delayed(task)(counts[part], seeds[part]) for part in tqdm(parts, disable=not progress, desc="restarts"))
@@ -562,7 +632,10 @@ def select_by_dunn(
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
 def _checked_problem(X: Sequence, sample_weight: Sequence | None, metric: str) -> tuple[np.ndarray, np.ndarray]:
     "Points and weights as float64 arrays, or a ValueError"
-    X = np.asarray(X, dtype=float)
+    X = np.asarray(X)
+    if X.dtype.kind not in "iufb":
+        raise TypeError(f"`X` must hold real numbers, got dtype {X.dtype}")
+    X = X.astype(float)
     if check_choice("metric", metric, METRICS) == "haversine":
         X = _check_latlng("X", X)
     if X.ndim != 2 or not np.isfinite(X).all():
@@ -571,6 +644,22 @@ def _checked_problem(X: Sequence, sample_weight: Sequence | None, metric: str) -
     if weight.shape != (len(X),) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
         raise ValueError(f"`sample_weight` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
     return np.ascontiguousarray(X), weight
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #013e7f0a
+def _check_points(name: str, points: Sequence, dim: int) -> np.ndarray:
+    "`points` as a finite (K, dim) array with at least one row"
+    points = np.asarray(points, dtype=float)
+    if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"`{name}` must be finite and have shape (K, {dim}), got shape {points.shape}")
+    return points
+
+
+def _check_labels(labels: Sequence, count: int, clusters: int) -> np.ndarray:
+    "`labels` as (count,) integers from 0 to clusters - 1"
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or count and not 0 <= labels.min() <= labels.max() < clusters:
+        raise ValueError(f"`labels` must be {count} integers from 0 to {clusters - 1}, got shape {labels.shape}, {labels.dtype}")
+    return labels
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3eadc65b
 def _restart_task(X, weight, distances, device, metric, options) -> Callable:
@@ -607,7 +696,7 @@ def _best_of(results: list, X, weight, counts, seeds, metric: str, options: dict
     return Selection(k, float(dunn[best]), seed, labels[best], centers[best][:k], sites, table, labels.astype(kind), model)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #4164cdd3
-class WeightedKMeans(ClusterMixin, BaseEstimator):
+class WeightedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     "k-means with sample weights, on the globe or in Euclidean space, eqs. (9) to (16)"
 
     def __init__(
@@ -615,9 +704,9 @@ class WeightedKMeans(ClusterMixin, BaseEstimator):
         n_clusters: int = 8,          # K, from 1 to the number of points
         *, metric: str = "euclidean", # "euclidean", or "haversine": X holds latitude and longitude in degrees
         init: str | Sequence = "k-means++", # "k-means++", "random" (distinct points), or starting centres (K, D)
-        weighted_init: bool = False,  # True: weights enter the seeding, as in scikit-learn; default: the paper's
+        weighted_init: bool = True,   # weights enter the seeding: a weight of 2 is a point twice; False: the paper's stream
         mean: str = "planar",         # "planar", eq. (12); "spherical", eq. (14), for regions larger than a city
-        n_init: int = 1,              # restarts; the one with the lowest objective is kept
+        n_init: int | str = "auto",   # restarts, the lowest objective is kept; "auto": 10 for "random", else 1
         max_iter: int = 100,          # passes of a run at most; default: the paper's
         tol: float = 0.0,             # stop when no centre coordinate moves by more; 0: when the labels repeat
         random_state: object = None,  # None, seed or RandomState, as in scikit-learn
@@ -635,9 +724,11 @@ class WeightedKMeans(ClusterMixin, BaseEstimator):
         "Cluster the points; ValueError for bad input, ConvergenceWarning where `max_iter` came first"
         X = validate_data(self, X, dtype=np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        _check_parameters(self, X, weight)
-        self.inertia_, labels, centers, n_iter, converged = _fit_best(self, X, weight)
-        self.labels_, self.cluster_centers_, self.n_iter_ = labels.astype(np.int32), centers, int(n_iter)
+        heavy = weight > 0  # a point without weight takes no part; it is labelled at the end
+        _check_parameters(self, X[heavy], weight[heavy])
+        self.inertia_, labels, centers, n_iter, converged = _fit_best(self, X[heavy], weight[heavy])
+        self.cluster_centers_, self.n_iter_ = centers, int(n_iter)
+        self.labels_ = labels.astype(np.int32) if heavy.all() else _nearest(self, X)
         self.nearest_index_ = characteristic_points(X, centers, metric=self.metric)
         _warn_about(self, converged)
         return self
@@ -650,6 +741,33 @@ class WeightedKMeans(ClusterMixin, BaseEstimator):
         check_is_fitted(self)
         return _nearest(self, validate_data(self, X, dtype=np.float64, reset=False))
 
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #af1d6dec
+def _transform(
+    self,
+    X: Sequence, # (N, D): points
+) -> np.ndarray: # (N, K): distances in the metric; km for "haversine"
+    "The distance of each point from each centre"
+    check_is_fitted(self)
+    X = validate_data(self, X, dtype=np.float64, reset=False)
+    return haversine(X, self.cluster_centers_) if self.metric == "haversine" else cdist(X, self.cluster_centers_)
+
+
+def _score(
+    self,
+    X: Sequence,                           # (N, D): points
+    y: None = None,                        # ignored
+    sample_weight: Sequence | None = None, # (N,): weights >= 0; default: ones
+) -> float:                                # <= 0; larger is better
+    "Minus the objective of eq. (9) with each point at its nearest centre, as scikit-learn scores"
+    check_is_fitted(self)
+    X = validate_data(self, X, dtype=np.float64, reset=False)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    return -weighted_inertia(X, self.cluster_centers_, _nearest(self, X), sample_weight=weight, metric=self.metric)
+
+
+WeightedKMeans.transform, WeightedKMeans.score = _transform, _score
+WeightedKMeans._n_features_out = property(lambda self: len(self.cluster_centers_))
+
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #ee437560
 def _nearest(model: WeightedKMeans, X: np.ndarray) -> np.ndarray:
     "Nearest centre of each point, 64 k points at a time"
@@ -661,13 +779,15 @@ def _nearest(model: WeightedKMeans, X: np.ndarray) -> np.ndarray:
 def _check_parameters(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> None:
     "Refuse parameters and data that do not fit each other"
     check_integer("n_clusters", model.n_clusters, low=1)
-    for name, low in (("n_init", 1), ("max_iter", 1)):
-        check_integer(name, getattr(model, name), low=low)
+    check_integer("max_iter", model.max_iter, low=1)
+    if model.n_init != "auto":
+        check_integer("n_init", model.n_init, low=1)
     check_real("tol", model.tol, low=0)
     check_choice("metric", model.metric, METRICS)
     check_choice("mean", model.mean, MEANS)
     if len(X) < model.n_clusters:
-        raise ValueError(f"`X` must hold n_samples={len(X)} >= n_clusters={model.n_clusters}")
+        found = f"n_samples={len(X)} with a non-zero weight"
+        raise ValueError(f"`X` must hold at least n_clusters={model.n_clusters} points, got {found}")
     if model.metric == "euclidean" and model.mean == "spherical":
         raise ValueError('`mean` must be "planar" for the Euclidean metric, got "spherical"')
     if model.metric == "haversine" and np.ptp(_check_latlng("X", X)[:, 1]) > 180 and model.mean == "planar":
@@ -686,13 +806,17 @@ def _warn_about(model: WeightedKMeans, converged: bool) -> None:
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #0fd6be21
 def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     "Starting centres of all restarts, (B, K, D), drawn from one stream in their order"
-    K, B, rng = model.n_clusters, model.n_init, check_random_state(model.random_state)
+    K, rng = model.n_clusters, check_random_state(model.random_state)
+    B = model.n_init if model.n_init != "auto" else 10 if isinstance(model.init, str) and model.init == "random" else 1
     if not isinstance(model.init, str):
         start = np.asarray(model.init, dtype=float)
         if start.shape != (K, X.shape[1]) or not np.isfinite(start).all():
             raise ValueError(f"`init` must be finite and have shape {(K, X.shape[1])}, got {start.shape}")
         return start[None]
     check_choice("init", model.init, ("k-means++", "random"))
+    if model.weighted_init:  # in the order of their coordinates: a repeated row is a heavier one, and order is no chance
+        order = np.lexsort(X.T[::-1])
+        X, weight = X[order], weight[order]
     if model.init == "k-means++":
         rows = lambda i: _squared_distance(X[i][:, None], X[None], model.metric)
         return X[kmeans_plusplus(rows, rng.random_sample((B, K)), weight if model.weighted_init else np.ones(len(X)))]
@@ -703,13 +827,18 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #476f5a11
 _LARGE = 2**20  # points times clusters from which blocks pay
+_PEER = 2**14   # … from which scikit-learn's compiled iterations beat a batch of restarts
+_FLAT = 2**22   # … from which blocks beat them in the plane; in three dimensions and more they do not
 
 
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
     "Objective, labels, centres, passes and convergence of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
     starts, width = _starts(model, X, weight), 3 if model.metric == "haversine" else X.shape[1]
-    if len(X) * model.n_clusters > _LARGE and width <= 3 and model.n_clusters <= 256:
+    size, plain = len(X) * model.n_clusters, model.metric == "euclidean" and model.device is None and model.tol == 0
+    if plain and size > _PEER and (width > 2 or size < _FLAT):
+        outcomes = _lloyd_peer(X, weight, starts, model.max_iter)
+    elif size > _LARGE and width <= 3 and model.n_clusters <= 256:
         outcomes = _lloyd_large(X, weight, starts, device=model.device, **how)
     else:
         size = max(1, 2**22 // (len(X) * model.n_clusters))
@@ -719,6 +848,17 @@ def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple
         if best is None or objective < best[0]:
             best = objective, labels, centers, n_iter, converged
     return best
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c839faf2
+def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter: int):
+    "Outcome of every restart by scikit-learn's Lloyd iterations, which move an empty cluster to a far point"
+    for start in starts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0).fit(X, sample_weight=weight)
+        labels, centers = found.labels_, found.cluster_centers_
+        still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0], centers, rtol=1e-9)
+        yield labels, centers, max(found.n_iter_ - still, 1), bool(still)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #31054118
 def _lloyd_batches(X, weight, batches, device, how):
@@ -815,12 +955,16 @@ def lloyd_step(
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d177ba8e
 def _morton_order(axes: np.ndarray) -> np.ndarray:
-    "Points (e, N) sorted along a Z-curve through their two widest coordinates, 256 × 256 cells"
-    spread = np.array([int(f"{i:b}", 4) for i in range(256)], np.uint16)  # bits apart: 0b11 -> 0b101
+    "Points (e, N) sorted along a Z-curve through their widest coordinates, up to three: 256 × 256 or 32 × 32 × 32 cells"
     low, width = axes.min(axis=1), np.ptp(axes, axis=1)
-    scale = np.divide(255.99, width, out=np.zeros(len(width)), where=width > 0)
-    cells = [((axes[a] - low[a]) * scale[a]).astype(np.uint8) for a in np.argsort(-width)[:2]]
-    key = spread[cells[0]] | (spread[cells[-1]] << np.uint16(1))
+    wide = np.argsort(-width)[:3]
+    bits = 8 if len(wide) < 3 else 5
+    place = 1 << len(wide) * np.arange(bits)
+    spread = ((np.arange(1 << bits)[:, None] >> np.arange(bits) & 1) @ place).astype(np.uint16)  # bits apart: 0b11 -> 0b101
+    scale = np.divide((1 << bits) - 0.01, width, out=np.zeros(len(width)), where=width > 0)
+    key = np.zeros(axes.shape[1], np.uint16)
+    for rank, a in enumerate(wide):
+        key |= spread[((axes[a] - low[a]) * scale[a]).astype(np.uint8)] << np.uint16(rank)
     return np.argsort(key, kind="stable")
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #694ca1d8
@@ -866,6 +1010,8 @@ class PrunedStep:
         weight: np.ndarray,   # (N,): weights >= 0
         block: int = 64,      # neighbours that are decided together
     ):
+        _check_finite(E=E, payload=payload, weight=weight)
+        check_integer("block", block, low=1)
         axes = np.ascontiguousarray(E.T)
         self.anchor, self.n, self.block = axes.mean(axis=1), len(E), block
         self.order = np.pad(_morton_order(axes), (0, -self.n % block), mode="edge")
@@ -961,7 +1107,7 @@ def _restart_rows(k: int, runs: int, repeats: int) -> list[dict]:
     task = _restart_task(X, weight, haversine(X, X), None, "haversine", {})
 
     def single():
-        model = WeightedKMeans(k, metric="haversine", random_state=0).fit(X, sample_weight=weight)
+        model = WeightedKMeans(k, metric="haversine", weighted_init=False, random_state=0).fit(X, sample_weight=weight)
         return dunn_index(X, model.labels_, metric="haversine")
 
     arms = {"written out": lambda: run_reference(X, weight, k, 0), "estimator": single,

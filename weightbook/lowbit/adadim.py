@@ -10,8 +10,9 @@ __all__ = ['DIMS', 'SCOPES', 'HEURISTIC', 'TASKS', 'group_ranges', 'expected_err
            'rounding_bytes', 'search_arms', 'benchmark', 'task_scores']
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #17ba2b4c
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #5fc468cd
 import pandas as pd
@@ -23,7 +24,10 @@ from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.lm import capture_inputs, toy_llama
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
-from .quantizers import GPTQ, Hessian, QuantizedWeight, inverse_factor, quantize_groups, replace_linears, walk_decoder
+from weightbook.lowbit.quantizers import (
+    GPTQ, DecoderStep, Hessian, Plan, QuantizedWeight, all_or_nothing, interval_grid, inverse_factor, quantize_groups,
+    replace_linears, walk_decoder,
+)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #5f85f9ac
 DIMS = ("oc", "ic")
@@ -49,16 +53,17 @@ def _grouped(weight: Tensor, group_size: int, dim: str) -> Tensor:
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #aeff2228
 def expected_error(
-    weight: Tensor,   # shape (O, I)
+    weight: Tensor,   # shape (O, I), floating point, finite
     h: Tensor,        # mean square of each input, shape (I,), >= 0
     bits: int,        # 1 … 8
     group_size: int,  # weights in a group; -1: a whole row or column
     dim: str,         # "oc" or "ic"
+    zero_in_range: bool = True, # False: steps as published, eq. (1)
 ) -> float:           # squared output error of a token, summed over outputs
     "Closed-form output error of rounding to the nearest, eq. (4)"
-    check_tensor("h", h, shape=(weight.shape[1],))
-    low, high = group_ranges(weight.double(), group_size, dim)
-    step = (high - low).clamp(min=1e-5) / (2 ** check_integer("bits", bits, low=1, high=8) - 1)
+    check_tensor("weight", weight, ndim=2, floating=True, finite=True)
+    check_tensor("h", h, shape=(weight.shape[1],), finite=True)
+    step, _ = interval_grid(*group_ranges(weight.double(), group_size, dim), bits, zero_in_range)
     share = _grouped(h.double()[None], group_size, dim).sum(2) if dim == "oc" else _height(weight, group_size) * h.double()
     return (step.square().flatten(1) / 12 * share).sum().item()
 
@@ -110,26 +115,24 @@ def minmax_round_reference(
     weight: Tensor,   # shape (O, I), floating point
     bits: int,        # 1 … 8
     group_size: int,  # weights in a group; -1: a whole row or column
-    dim: str,         # "oc" or "ic"
+    dim: str,         # "oc": groups along rows; "ic": along columns
+    zero_in_range: bool = True, # False: eq. (1) as published, which clips groups of one sign
 ) -> Tensor:          # shape and dtype of `weight`
     "Round to the nearest and back, eq. (1), the plain way"
-    top = 2**bits - 1
-    w = _grouped(weight.float(), group_size, dim)
-    low, high = group_ranges(weight.float(), group_size, dim)
-    step = (high - low).clamp(min=1e-5) / top
-    zero = (-(low / step).round()).clamp(0, top)
-    return (step * (((w / step).round() + zero).clamp(0, top) - zero)).view(weight.shape).to(weight.dtype)
+    w, (low, high) = _grouped(weight.float(), group_size, dim), group_ranges(weight.float(), group_size, dim)
+    step, zero = interval_grid(low, high, bits, zero_in_range)
+    return (step * (((w / step).round() + zero).clamp(0, 2**bits - 1) - zero)).view(weight.shape).to(weight.dtype)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #d76e36a0
-def _minmax_round_blocks(weight: Tensor, bits: int, group_size: int, dim: str, cells: int = 2**16) -> Tensor:
+def _minmax_round_blocks(
+    weight: Tensor, bits: int, group_size: int, dim: str, zero_in_range: bool = True, cells: int = 2**16
+) -> Tensor:
     "Eq. (1) block by block, in place on a copy"
     top, out = 2**bits - 1, weight.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     grouped = _grouped(out, group_size, dim)
-    axis = 2 if dim == "oc" else 1
+    cells = out.numel() if out.is_cuda else cells
     for block in grouped.split(max(1, cells // grouped[0].numel())):
-        low, high = block.aminmax(dim=axis, keepdim=True)
-        step = (high - low).clamp_(min=1e-5).div_(top)
-        zero = low.div_(step).round_().neg_().clamp_(0, top)
+        step, zero = interval_grid(*block.aminmax(dim=2 if dim == "oc" else 1, keepdim=True), bits, zero_in_range)
         block.div_(step).round_().add_(zero).clamp_(0, top).sub_(zero).mul_(step)
     return out.to(weight.dtype)
 
@@ -174,18 +177,21 @@ def _minmax_round_triton(weight: Tensor, bits: int, group_size: int, dim: str) -
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #5f9a404f
 def minmax_round(
-    weight: Tensor,   # shape (O, I), floating point; computed in float32
+    weight: Tensor,   # shape (O, I), floating point, finite; computed in float32
     bits: int,        # 1 … 8
     group_size: int,  # weights in a group; -1: a whole row or column
     dim: str,         # "oc": groups along rows; "ic": along columns
+    zero_in_range: bool = True, # False: eq. (1) as published, which clips groups of one sign
 ) -> Tensor:          # shape, dtype and device of `weight`
     "Round to the nearest and back in one pass, eq. (1)"
     check_integer("bits", bits, low=1, high=8)
     _grouped(weight, group_size, dim)
     if not weight.numel():
         return weight.clone()
-    path = _minmax_round_triton if use_triton(weight) else _minmax_round_blocks
-    return path(weight, bits, group_size, dim)
+    check_tensor("weight", weight, finite=True)
+    if not zero_in_range and use_triton(weight):
+        return _minmax_round_triton(weight, bits, group_size, dim)
+    return _minmax_round_blocks(weight, bits, group_size, dim, zero_in_range)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #12d6a7a7
 SCOPES = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "qkv_proj": "self_attn",
@@ -205,11 +211,16 @@ def measuring_scope(
 def scope_output(
     scope: nn.Module,              # the module that is measured
     inputs: Tensor,                # (N, T, I), or (N, I)
-    kwargs: Mapping | None = None, # what the scope wants besides: positions, mask
+    kwargs: Mapping | Sequence[Mapping] | None = None, # what the scope wants besides: positions, mask; one, or one a batch
     batch_size: int = 16,          # sequences in one pass
 ) -> Tensor:                       # (N, T, C)
     "Output of a scope over the calibration sequences"
-    parts = [scope(batch, **(kwargs or {})) for batch in inputs.split(batch_size)]
+    check_tensor("inputs", inputs, min_ndim=2, floating=True)
+    batches = inputs.split(check_integer("batch_size", batch_size, low=1))
+    options = [kwargs or {}] * len(batches) if kwargs is None or isinstance(kwargs, Mapping) else kwargs
+    if len(options) != len(batches):
+        raise ValueError(f"`kwargs` must hold one mapping for each of {len(batches)} batches, got {len(options)}")
+    parts = [scope(batch, **extra) for batch, extra in zip(batches, options, strict=True)]
     return torch.cat([part[0] if isinstance(part, tuple) else part for part in parts])
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #5a833bbd
@@ -224,7 +235,7 @@ def try_weights(
     linear: nn.Module,               # the layer; its weight is put back at the end
     candidates: Mapping[str, Tensor],# name -> weight to try, in this order
     inputs: Tensor,                  # inputs of the scope, (N, T, I)
-    *, kwargs: Mapping | None = None,# what the scope wants besides
+    *, kwargs: Mapping | Sequence[Mapping] | None = None, # what the scope wants besides; one, or one a batch
     reference: Tensor | None = None, # output with the current weight; None: one more pass finds it
     batch_size: int = 16,            # sequences in one pass
 ) -> tuple[str, dict[str, Tensor], Tensor]: # the winner (the first of equals), errors (N,) by name, the winner's output
@@ -250,12 +261,13 @@ def select_dim(
     inputs: Tensor,                # inputs of the scope, (N, T, I)
     bits: int,                     # 1 … 8
     group_size: int,               # weights in a group; must divide O and I
-    kwargs: Mapping | None = None, # what the scope wants besides: positions, mask
+    kwargs: Mapping | Sequence[Mapping] | None = None, # what the scope wants besides: positions, mask; one, or one a batch
+    zero_in_range: bool = True,    # False: rounding as published, eq. (1)
 ) -> tuple[str, dict[str, float]]: # "oc" or "ic", and the mean squared error of each
     "The grouping dimension with the smaller output error, eq. (6); ties go to oc"
     if not isinstance(linear, nn.Linear):
         raise TypeError(f"`linear` must be an nn.Linear, got {type(linear).__name__}")
-    candidates = {dim: minmax_round(linear.weight.data, bits, group_size, dim) for dim in DIMS}
+    candidates = {dim: minmax_round(linear.weight.data, bits, group_size, dim, zero_in_range) for dim in DIMS}
     winner, errors, _ = try_weights(scope, linear, candidates, inputs, kwargs=kwargs)
     return winner, {dim: error.mean().item() for dim, error in errors.items()}
 
@@ -265,7 +277,7 @@ def search_block(
     block: nn.Module,                # a decoder layer; its weights are the chosen ones afterwards
     inputs: Mapping[str, Tensor],    # linear name inside the block -> its full-precision input (N, T, I), in order
     rounder: Callable[[str, Tensor, str], Tensor], # (name, weight, dim) -> rounded weight
-    *, kwargs: Mapping | None = None,# what attention wants besides its input
+    *, kwargs: Mapping | Sequence[Mapping] | None = None, # what attention wants besides its input; one, or one a batch
     batch_size: int = 16,            # sequences in one pass
 ) -> list[dict]:                     # one row a layer: module, oc and ic (errors by sequence), choice, passes
     "Decide every linear layer of a block in order, eq. (6)"
@@ -285,77 +297,102 @@ def search_block(
 # %% ../../nbs/lowbit/01_adadim.ipynb #277230c6
 @torch.no_grad()
 def search_dims(
-    model: nn.Module,        # a Hugging Face causal LM of the Llama family; unchanged afterwards
+    model: nn.Module,        # a Hugging Face causal LM of the Llama family; unchanged afterwards, whatever happens
     input_ids: Tensor,       # calibration sequences, (N, T), integer
-    bits: int,               # 1 … 8
-    group_size: int,         # weights in a group; must divide every layer's O and I
+    bits: int | Mapping[str, int], # 1 … 8: one for all, or pattern -> bits, the first match counts
+    group_size: int,         # weights in a group; must divide O and I of every layer searched
     *, rounder: Callable[[str, Tensor, str], Tensor] | None = None, # (full name, weight, dim) -> rounded; None: `minmax_round`
+    zero_in_range: bool = True, # False: rounding as published, eq. (1)
+    skip: str | Iterable[str] = (),  # patterns of full names to leave out, as for `linear_layers`
+    only: str | Iterable[str] = "*", # patterns of full names to search
     limit: int | None = None,# decoder layers to search; None: all
     batch_size: int = 16,    # sequences in one pass
 ) -> pd.DataFrame:           # a row a layer: layer, module, name, choice, err_oc, err_ic, passes; oc and ic: errors by sequence
     "Choose the grouping dimension of every linear layer of a decoder, eq. (6)"
-    rounder = rounder or (lambda name, weight, dim: minmax_round(weight, bits, group_size, dim))
-    rows = []
-    for step in walk_decoder(model, input_ids, batch_size=batch_size, collect="inputs"):
-        kept = {linear: linear.weight.data for linear in step.linears.values()}
-        within = lambda name, weight, dim, step=step: rounder(step.full_name(name), weight, dim)
-        found = search_block(step.module, step.linear_inputs, within, kwargs=step.kwargs[0], batch_size=batch_size)
-        rows += [dict(layer=step.index, name=step.full_name(row["module"])) | row for row in found]
-        for linear, weight in kept.items():
-            linear.weight.data = weight
-        if step.index + 1 == limit:
-            break
+    limit = limit if limit is None else check_integer("limit", limit, low=1)
+    plan, rows = Plan.make(model, bits, group_size, DIMS if rounder is None else (), skip, only), []
+    walk = walk_decoder(model, input_ids, batch_size=batch_size, collect="inputs")
+    with contextlib.closing(walk):
+        for step in walk:
+            found = _search_step(step, plan, group_size, zero_in_range, batch_size, rounder)
+            rows += [dict(layer=step.index, name=step.full_name(row["module"])) | row for row in found]
+            if step.index + 1 == limit:
+                break
     frame = pd.DataFrame(rows)
     return frame.assign(err_oc=frame.oc.map(lambda e: e.mean()), err_ic=frame.ic.map(lambda e: e.mean()))
+
+# %% ../../nbs/lowbit/01_adadim.ipynb #c78d9d27
+def _search_step(
+    step: DecoderStep, plan: Plan, group_size: int, zero_in_range: bool, batch_size: int, rounder: Callable | None = None
+) -> list[dict]:
+    "Decide the layers of one step that the plan names; weights are put back"
+    inputs = {name: x for name, x in step.linear_inputs.items() if step.full_name(name) in plan.bits}
+
+    def rounded(name, weight, dim):
+        full = step.full_name(name)
+        return (rounder(full, weight, dim) if rounder else minmax_round(weight, plan.bits[full], group_size, dim, zero_in_range))
+
+    kept = {linear: linear.weight.data for linear in step.linears.values()}
+    try:
+        return search_block(step.module, inputs, rounded, kwargs=step.kwargs, batch_size=batch_size)
+    finally:
+        for linear, weight in kept.items():
+            linear.weight.data = weight
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #a655a8f7
 @torch.no_grad()
 def adadim_(
-    model: nn.Module,       # a Hugging Face causal LM of the Llama family, changed in place
+    model: nn.Module,       # a Hugging Face causal LM of the Llama family, changed in place, or not at all
     input_ids: Tensor,      # calibration sequences, (N, T), integer; the paper: 512 tokens each
-    bits: int = 3,          # 1 … 8
-    group_size: int = 128,  # weights in a group; must divide every layer's O and I
+    bits: int | Mapping[str, int] = 3, # 1 … 8: one for all, or pattern -> bits, the first match counts
+    group_size: int = 128,  # weights in a group; must divide O and I of every layer that is converted
     base: str = "rtn",      # "rtn": round to the nearest; "gptq": with error feedback
-    *, pack: bool = True,   # True: packed `QuantLinear` layers; False: rounded weights in the layers as they are
+    *, skip: str | Iterable[str] = (),  # patterns of full names to leave alone, as for `linear_layers`
+    only: str | Iterable[str] = "*",    # patterns of full names to quantise
+    pack: bool = True,      # True: packed `QuantLinear` layers; False: rounded weights in the layers as they are
     percdamp: float = 0.01, # GPTQ's damping
+    zero_in_range: bool = True, # False: the grids as published, eq. (1); for GPTQ per-IC only, as published
     batch_size: int = 16,   # sequences in one pass
-) -> pd.DataFrame:          # a row a layer: layer, module, choice, err_oc, err_ic, bits_per_weight
-    "Quantise a decoder with the grouping dimension chosen layer by layer"
+) -> pd.DataFrame:          # a row a matrix: layer, module, choice, err_oc, err_ic, bits_per_weight, fate
+    "Quantise a decoder with the grouping dimension chosen layer by layer, all layers or none"
     check_choice("base", base, ("rtn", "gptq"))
-    rows = []
-    for step in walk_decoder(model, input_ids, batch_size=batch_size, collect="inputs"):
-        kept = {name: linear.weight.data for name, linear in step.linears.items()}
-        within = lambda name, weight, dim: minmax_round(weight, bits, group_size, dim)
-        found = search_block(step.module, step.linear_inputs, within, kwargs=step.kwargs[0], batch_size=batch_size)
-        hessians = {}
-        for row in found:
-            name, dim = row["module"], row["choice"]
-            final = _quantize_as(kept[name], dim, base, step.linear_inputs[name], hessians, bits, group_size, percdamp)
-            _put(step.module, name, final, pack)
-            errors = {f"err_{d}": row[d].mean() for d in DIMS}
-            rows.append(dict(layer=step.index, module=name, choice=dim) | errors | dict(bits_per_weight=final.bits_per_weight()))
-    return pd.DataFrame(rows)
+    check_real("percdamp", percdamp, low=0)
+    plan, rows = Plan.make(model, bits, group_size, DIMS, skip, only), []
+    walk = walk_decoder(model, input_ids, batch_size=batch_size, collect="inputs")
+    with all_or_nothing(model, plan.bits), contextlib.closing(walk):
+        for step in walk:
+            found, hessians = _search_step(step, plan, group_size, zero_in_range, batch_size), {}
+            for row in found:
+                name, dim = row["module"], row["choice"]
+                final = _quantize_as(step, name, dim, base, hessians, plan.bits[step.full_name(name)], group_size, percdamp, zero_in_range)
+                _put(step.module, name, final, pack)
+                errors = {f"err_{d}": row[d].mean() for d in DIMS}
+                rows.append(dict(layer=step.index, module=name, choice=dim) | errors | dict(bits_per_weight=final.bits_per_weight()))
+    return plan.report(rows)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #3d89845a
 def _quantize_as(
-    weight: Tensor, dim: str, base: str, inputs: Tensor, hessians: dict, bits: int, group_size: int, percdamp: float
+    step: DecoderStep, name: str, dim: str, base: str, hessians: dict, bits: int, group_size: int, percdamp: float, zero_in_range: bool
 ) -> QuantizedWeight:
     "The final weight of a layer; layers that share their inputs share a Hessian"
+    weight, inputs = step.linears[name].weight.data, step.linear_inputs[name]
     if base == "rtn":
-        return quantize_groups(weight, bits, group_size, dim)
+        return quantize_groups(weight, bits, group_size, dim, zero_in_range=zero_in_range)
     if id(inputs) not in hessians:
         hessians[id(inputs)] = Hessian(inputs.shape[-1], device=inputs.device)
         hessians[id(inputs)].add_batch(inputs)
     solver = GPTQ.from_hessian(weight, hessians[id(inputs)])
-    return solver.quantize(bits, group_size, dim, act_order=True, static_groups=dim == "oc", percdamp=percdamp)
+    return solver.quantize(bits, group_size, dim, act_order=True, static_groups=dim == "oc", percdamp=percdamp,
+                           zero_in_range=zero_in_range or dim == "oc")
 
 
 def _put(block: nn.Module, name: str, final: QuantizedWeight, pack: bool) -> None:
     "Put a quantised weight into a layer of a block"
-    linear = block.get_submodule(name)
-    linear.weight.data = final.dequantize(linear.weight.dtype)
     if pack:
         replace_linears(block, {name: final})
+    else:
+        linear = block.get_submodule(name)
+        linear.weight.data = final.dequantize(linear.weight.dtype)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #bbf27f5a
 HEURISTIC = ("q_proj", "k_proj", "v_proj", "down_proj")
@@ -375,9 +412,10 @@ def predict_dims(
     h: Mapping[str, Tensor],       # name -> mean squares of the inputs, (I,)
     bits: int,                     # 1 … 8
     group_size: int,               # weights in a group
+    zero_in_range: bool = True,    # False: steps as published, eq. (1)
 ) -> dict[str, str]:               # name -> "oc" or "ic"
     "The dimension that eq. (4) expects to be better; ties go to oc"
-    expected = lambda name, dim: expected_error(weights[name], h[name], bits, group_size, dim)
+    expected = lambda name, dim: expected_error(weights[name], h[name], bits, group_size, dim, zero_in_range)
     return {name: min(DIMS, key=lambda dim: expected(name, dim)) for name in weights}
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #ce100c8f
@@ -455,22 +493,25 @@ def awq_scale(
 # %% ../../nbs/lowbit/01_adadim.ipynb #90385c07
 @torch.no_grad()
 def awq_clip(
-    weight: Tensor,     # (O, I)
+    weight: Tensor,     # (O, I), floating point
     second: Tensor,     # X^T X / N of its inputs, (I, I)
     bits: int,          # 1 … 8
     group_size: int,    # weights in a per-OC group
     *, steps: int = 20, # shares tried, from 1 down to just above one half
+    zero_in_range: bool = True, # False: rounding as published, eq. (1)
 ) -> tuple[Tensor, Tensor]: # the clipped weight, (O, I), and the best error of each group, (O, I / g), eq. (13)
     "Clip every group to the share of its largest magnitude that costs the least output error"
     grouped = _grouped(weight, group_size, "oc")
+    check_tensor("second", second, floating=True, finite=True, shape=(weight.shape[1],) * 2)
     size = grouped.shape[2]
     blocks = torch.stack([second[k : k + size, k : k + size] for k in range(0, len(second), size)])
     peak = grouped.abs().amax(2, keepdim=True)
-    kept, best = grouped, torch.full_like(peak[..., 0], math.inf)
+    kept, best = grouped, torch.full_like(peak[..., 0], math.inf, dtype=second.dtype)
     for step in range(check_integer("steps", steps, low=1)):
         limit = peak * (1 - 0.5 * step / steps)
         clipped = grouped.clamp(-limit, limit)
-        E = (minmax_round(clipped.flatten(1), bits, group_size, "oc").view_as(grouped) - grouped).transpose(0, 1)
+        rounded = minmax_round(clipped.flatten(1), bits, group_size, "oc", zero_in_range).view_as(grouped)
+        E = (rounded - grouped).transpose(0, 1).to(second.dtype)
         error = ((E @ blocks) * E).sum(2).T
         kept = torch.where((error < best)[..., None], clipped, kept)
         best = torch.minimum(error, best)
@@ -485,18 +526,21 @@ def awq_search(
     magnitude: Tensor,             # mean |x| of the layers' input, (I,)
     bits: int,                     # 1 … 8
     group_size: int,               # weights in a per-OC group
-    *, kwargs: Mapping | None = None, # what the scope wants besides
+    *, kwargs: Mapping | Sequence[Mapping] | None = None, # what the scope wants besides; one, or one a batch
     steps: int = 20,               # exponents tried: 0, 1/steps, …
     batch_size: int = 16,          # sequences in one pass
+    zero_in_range: bool = True,    # False: rounding as published, eq. (1)
 ) -> tuple[Tensor, list[float]]:   # the best scale, (I,), and the error of every exponent
     "Search AWQ's exponent by the output error of a scope, eq. (12)"
     kept, errors = {linear: linear.weight.data for linear in linears}, []
+    check_tensor("magnitude", magnitude, ndim=1, floating=True, finite=True)
     reference = scope_output(scope, inputs, kwargs, batch_size)
     try:
         for step in range(check_integer("steps", steps, low=1)):
             t = awq_scale(magnitude, step / steps)
             for linear, weight in kept.items():
-                linear.weight.data = minmax_round(weight * t, bits, group_size, "oc") / t
+                rounded = minmax_round(weight * t, bits, group_size, "oc", zero_in_range) / t
+                linear.weight.data = rounded.to(weight.dtype)
             errors.append(_sequence_errors(scope_output(scope, inputs, kwargs, batch_size), reference).mean().item())
     finally:
         for linear, weight in kept.items():
@@ -506,34 +550,50 @@ def awq_search(
 # %% ../../nbs/lowbit/01_adadim.ipynb #9b1335eb
 @torch.no_grad()
 def awq_(
-    model: nn.Module,         # a Hugging Face causal LM of the Llama family, changed in place: its weights are rounded
+    model: nn.Module,         # a Hugging Face causal LM of the Llama family, changed in place, or not at all: weights are rounded
     input_ids: Tensor,        # calibration sequences, (N, T), integer
-    bits: int = 3,            # 1 … 8
+    bits: int | Mapping[str, int] = 3, # 1 … 8: one for all, or pattern -> bits, the first match counts
     group_size: int = 128,    # weights in a per-OC group
-    *, limit: int | None = None, # decoder layers to quantise; None: all
+    *, skip: str | Iterable[str] = (),  # patterns of full names to leave alone, as for `linear_layers`
+    only: str | Iterable[str] = "*",    # patterns of full names to round
+    zero_in_range: bool = True,  # False: rounding as published, eq. (1)
+    limit: int | None = None, # decoder layers to quantise; None: all
     batch_size: int = 16,     # sequences in one pass
 ) -> pd.DataFrame:            # a row a set of layers: layer, modules, alpha, err_plain, err_best, passes
-    "Activation-aware weight quantisation, per-OC: scale search, then clip search"
-    rows = []
-    for step in walk_decoder(model, input_ids, batch_size=batch_size, collect="inputs"):
-        for names in _awq_sets(step.linears):
-            linears, inputs = [step.linears[name] for name in names], step.linear_inputs[names[0]]
-            flat, scope = inputs.flatten(0, -2).float(), measuring_scope(step.module, names[0])
-            kwargs = step.kwargs[0] if scope is step.module.self_attn else None
-            magnitude, steps = flat.abs().mean(0), 20 if _foldable(names, step.linears) else 1
-            t, errors = awq_search(scope, linears, inputs, magnitude, bits, group_size,
-                                   kwargs=kwargs, steps=steps, batch_size=batch_size)
-            second = (flat / t).T @ (flat / t) / len(flat)
-            for name, linear in zip(names, linears, strict=True):
-                scaled = linear.weight.data * t
-                if name.rpartition(".")[2] not in ("q_proj", "k_proj", "qkv_proj"):
-                    scaled = awq_clip(scaled, second, bits, group_size)[0]
-                linear.weight.data = (minmax_round(scaled, bits, group_size, "oc") / t).to(linear.weight.dtype)
-            rows.append(dict(layer=step.index, modules=", ".join(n.rpartition(".")[2] for n in names),
-                             alpha=errors.index(min(errors)) / 20, err_plain=errors[0], err_best=min(errors), passes=steps + 1))
-        if step.index + 1 == limit:
-            break
+    "Activation-aware weight quantisation, per-OC: scale search, then clip search; all layers or none"
+    limit = limit if limit is None else check_integer("limit", limit, low=1)
+    plan, rows = Plan.make(model, bits, group_size, ("oc",), skip, only), []
+    walk = walk_decoder(model, input_ids, batch_size=batch_size, collect="inputs")
+    with all_or_nothing(model, plan.bits), contextlib.closing(walk):
+        for step in walk:
+            widths = {n: plan.bits[step.full_name(n)] for n in step.linears if step.full_name(n) in plan.bits}
+            for names in _awq_sets(widths):
+                found = _awq_set(step, names, widths, group_size, zero_in_range, batch_size)
+                rows.append(dict(layer=step.index, modules=", ".join(n.rpartition(".")[2] for n in names)) | found)
+            if step.index + 1 == limit:
+                break
     return pd.DataFrame(rows)
+
+# %% ../../nbs/lowbit/01_adadim.ipynb #00eecc72
+def _awq_set(
+    step: DecoderStep, names: list[str], widths: Mapping[str, int], group_size: int, zero_in_range: bool, batch_size: int
+) -> dict:
+    "Scale, clip and round the layers of one set, and say what the scale search found"
+    linears, inputs = [step.linears[name] for name in names], step.linear_inputs[names[0]]
+    flat, scope = inputs.flatten(0, -2).float(), measuring_scope(step.module, names[0])
+    kwargs = step.kwargs if scope is step.module.self_attn else None
+    magnitude, steps = flat.abs().mean(0), 20 if _foldable(names, step.linears) else 1
+    t, errors = awq_search(scope, linears, inputs, magnitude, min(widths[n] for n in names), group_size, kwargs=kwargs,
+                           steps=steps, batch_size=batch_size, zero_in_range=zero_in_range)
+    with torch.autocast(flat.device.type, enabled=False):
+        second = (flat / t).T @ (flat / t) / len(flat)
+        for name, linear in zip(names, linears, strict=True):
+            scaled, bits = linear.weight.data.float() * t, widths[name]
+            if name.rpartition(".")[2] not in ("q_proj", "k_proj", "qkv_proj"):
+                scaled = awq_clip(scaled, second, bits, group_size, zero_in_range=zero_in_range)[0]
+            rounded = minmax_round(scaled, bits, group_size, "oc", zero_in_range) / t
+            linear.weight.data = rounded.to(linear.weight.dtype)
+    return dict(alpha=errors.index(min(errors)) / 20, err_plain=errors[0], err_best=min(errors), passes=steps + 1)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #a8df620c
 def _awq_sets(names: Iterable[str]) -> list[list[str]]:

@@ -30,7 +30,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.nets import SmallResNet
-from ..blocks.training import accuracy, evaluate, fit, make_accelerator, make_batches
+from ..blocks.training import accuracy, bfloat16_pays, evaluate, fit, make_accelerator, make_batches
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
 
@@ -80,7 +80,8 @@ def compand_inverse(
     bound, largest = compand_bound(a, shape=shape), w.detach().abs().max().item() if w.numel() else 0.0
     if largest >= bound:
         raise ValueError(f"`w` must be below {bound:.4g} in size for a = {float(a):.4g}, got {largest:.4g}; take a larger `a`")
-    return b * _SHAPES[shape].inverse(w / a)
+    wide = w.to(torch.promote_types(w.dtype, torch.float32))  # rounding once, at the end
+    return (b * _SHAPES[shape].inverse(wide / a)).to(w.dtype)
 
 # %% ../../nbs/reparam/01_compander.ipynb #d2521192
 def compand_slope(
@@ -191,6 +192,11 @@ def _use_kernel(shape: str, *tensors: Tensor) -> bool:
     "Whether to launch the kernel; inside `torch.compile` the plain path is taken, which the compiler fuses by itself"
     return shape == "arctan" and not torch.compiler.is_compiling() and use_triton(*tensors)
 
+
+def _wide(x: Tensor) -> Tensor:
+    "`x` in single precision or its own if wider, as the kernel computes"
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
 # %% ../../nbs/reparam/01_compander.ipynb #a6fa7a0d
 class _Compand(torch.autograd.Function):
     "Eq. (1) with the gradients (3) and (4); keeps only `v`, `a` and `b` for the backward pass"
@@ -201,7 +207,7 @@ class _Compand(torch.autograd.Function):
     def forward(v: Tensor, a: Tensor, b: Tensor, shape: str) -> Tensor:
         if _use_kernel(shape, v):
             return _launch_forward(v, a, b)
-        return a * _SHAPES[shape].value(v / b)
+        return (a * _SHAPES[shape].value(_wide(v) / b)).to(v.dtype)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -214,11 +220,12 @@ class _Compand(torch.autograd.Function):
         scalars = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         if not torch.is_grad_enabled() and _use_kernel(ctx.shape, v, g):
             return *_launch_backward(v, g, a, b, scalars), None
-        g_v = g * compand_slope(v, a, b, shape=ctx.shape)
+        u, g = _wide(v), _wide(g)
+        g_v = g * compand_slope(u, a, b, shape=ctx.shape)
         if not scalars:
-            return g_v, None, None, None
-        g_a = (g * _SHAPES[ctx.shape].value(v / b)).sum()
-        return g_v, g_a.to(a.dtype), -(g_v * v).sum().to(b.dtype) / b, None
+            return g_v.to(v.dtype), None, None, None
+        g_a = (g * _SHAPES[ctx.shape].value(u / b)).sum()
+        return g_v.to(v.dtype), g_a.to(a.dtype), -(g_v * u).sum().to(b.dtype) / b, None
 
 # %% ../../nbs/reparam/01_compander.ipynb #910fdc21
 def _scalar(name: str, value: float | Tensor, v: Tensor) -> Tensor:
@@ -310,6 +317,7 @@ def weight_compander(
     if parametrization is None:
         dtype = torch.promote_types(weight.dtype, torch.float32)
         parametrization = WeightCompander(a, b, shape=shape, learnable=learnable, dtype=dtype).to(weight.device)
+        parametrization.requires_grad_(learnable and weight.requires_grad)  # what is frozen stays frozen
     parametrization.right_inverse(weight.detach())  # refuse before anything is changed
     parametrize.register_parametrization(module, name, parametrization)
     return module
@@ -322,7 +330,8 @@ def _plain_weights(model: nn.Module, types: tuple[type, ...]) -> dict[str, nn.Mo
         raise ValueError(f"`model` must have layers of the types {[t.__name__ for t in types]}, got none")
     if done := [name for name, m in layers.items() if parametrize.is_parametrized(m, "weight")]:
         raise ValueError(f"`model` must have plain weights, but these are reparameterised already: {done}; bake it first")
-    owners = [name for name, p in model.named_parameters(remove_duplicate=False) for m in layers.values() if p is m.weight]
+    places = [(f"{path}.{name}".lstrip("."), p) for path, m in model.named_modules() for name, p in m._parameters.items()]
+    owners = [name for name, p in places for m in layers.values() if p is m.weight]  # a layer used twice has one place
     if len(owners) > len({m.weight for m in layers.values()}):
         raise ValueError(f"`model` must not share weights between layers to compand, got {owners}; untie them or leave them out")
     return layers
@@ -341,6 +350,9 @@ def compand_model(
     "Put Ψ before every weight of the given layer types; biases and norms stay, as in the paper"
     layers, shared = _plain_weights(model, types), check_choice("granularity", granularity, ("layer", "global")) == "global"
     weights = [m.weight.detach() for m in layers.values()]
+    frozen = [name for name, m in layers.items() if not m.weight.requires_grad]
+    if frozen and shared and learnable:
+        raise ValueError(f"`granularity` 'global' with `learnable` would move the frozen weights of {frozen}; take 'layer'")
     dtype, device = torch.promote_types(weights[0].dtype, torch.float32), weights[0].device
     make = parametrization or partial(WeightCompander, a, b, shape=shape, learnable=learnable, dtype=dtype)
     common = make().to(device)
@@ -350,12 +362,13 @@ def compand_model(
         except ValueError as error:
             raise ValueError(f"`model` has a weight that cannot be companded, {name}: {error}") from None
     for module in layers.values():
-        weight_compander(module, parametrization=common if shared else make().to(device))
+        own = common if shared else make().to(device)
+        weight_compander(module, parametrization=own if module.weight.requires_grad else own.requires_grad_(False))
     return model
 
 # %% ../../nbs/reparam/01_compander.ipynb #264b004b
 class FlatCompander(nn.Module):
-    "A model whose companded weights are views of one buffer w = Ψ(v), eq. (1)"
+    "A model whose trainable companded weights are views of one buffer w = Ψ(v), eq. (1); frozen weights stay as they are"
 
     def __init__(
         self,
@@ -367,7 +380,9 @@ class FlatCompander(nn.Module):
         types: tuple[type, ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),  # layers whose `weight` is companded
     ):
         super().__init__()
-        layers = _plain_weights(model, types)
+        layers = {name: m for name, m in _plain_weights(model, types).items() if m.weight.requires_grad}
+        if not layers:
+            raise ValueError(f"`model` must have a trainable weight in layers of {[t.__name__ for t in types]}, got frozen ones")
         weights = [m.weight.detach() for m in layers.values()]
         if len({(w.dtype, w.device) for w in weights}) > 1:
             raise ValueError("`model` must hold its weights in one dtype on one device")
@@ -395,7 +410,7 @@ class FlatCompander(nn.Module):
         "Write the effective weights back into the model"
         for name, weight in self.weights().items():
             path, _, tensor = name.rpartition(".")
-            self.model.get_submodule(path).register_parameter(tensor, nn.Parameter(weight.clone()))
+            self.model.get_submodule(path).register_parameter(tensor, nn.Parameter(weight.clone(), self.v.requires_grad))
         return self.model
 
 # %% ../../nbs/reparam/01_compander.ipynb #d70f9e72
@@ -428,9 +443,10 @@ def remove_weight_compander(
     "Bake: replace every companded parameter by its effective weight"
     if isinstance(model, FlatCompander):
         return model.bake()
-    for layer in companded_layers(model):
-        if isinstance(layer.module, FlatCompander):
-            raise ValueError(f"`model` holds a FlatCompander at {layer.name!r}; put the result of its `bake()` there")
+    layers = companded_layers(model)
+    if inner := [layer.name for layer in layers if isinstance(layer.module, FlatCompander)]:
+        raise ValueError(f"`model` holds a FlatCompander at {inner[0]!r}; put the result of its `bake()` there")
+    for layer in layers:
         parametrize.remove_parametrizations(layer.module, layer.tensor, leave_parametrized=True)
     return model
 
@@ -450,35 +466,110 @@ def compander_param_groups(
     return [dict(params=params, weight_decay=plain[kind], effective_decay=weight_decay * (kind == "fixed"))
             for kind, params in buckets.items() if params]
 
+# %% ../../nbs/reparam/01_compander.ipynb #3dd5641e
+@torch.no_grad()
+def _add_decay(optimizer: torch.optim.Optimizer) -> None:
+    "The decay of eq. (6) onto the gradients, at the rates that the groups have now"
+    table = {v: (compander, rate) for v, compander, rate in optimizer._decayed}
+    for group in optimizer.param_groups:
+        sign = -1 if group.get("maximize") else 1  # an ascending optimiser turns the gradient over
+        for v in group["params"]:
+            if v in table and v.grad is not None:
+                compander, rate = table[v]
+                rate = group.setdefault("effective_decay", rate)  # a plain optimiser's state has none
+                v.grad.addcmul_(compander(v), compander.slope(v), value=sign * rate)
+
+# %% ../../nbs/reparam/01_compander.ipynb #f9d6450a
+def _decay_first(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> tuple | None:
+    "Hook of a step: decay before it, or after each evaluation of its closure, which makes new gradients"
+    closure = args[1] if len(args) > 1 else kwargs.get("closure")
+    if closure is None:
+        return _add_decay(optimizer)
+
+    def decayed() -> object:
+        loss = closure()
+        _add_decay(optimizer)
+        return loss
+
+    return (args[0], decayed), {key: value for key, value in kwargs.items() if key != "closure"}
+
+# %% ../../nbs/reparam/01_compander.ipynb #614a2cab
+class _Decayed:
+    "Mixed into the class of an optimiser: PyTorch's copies and pickles of optimisers drop their hooks"
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | dict(_decayed=self._decayed)
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        if "_decayed" in state:  # a copy; `load_state_dict` comes here as well, with the hook in place
+            self.register_step_pre_hook(_decay_first)
+
+    def __reduce__(self) -> tuple:
+        return _blank, (type(self).__mro__[2],), self.__getstate__()
+
+
+@lru_cache
+def _with_decay(kind: type) -> type:
+    "The class `kind` with `_Decayed`"
+    return type(kind.__name__, (_Decayed, kind), {})
+
+
+def _blank(kind: type) -> torch.optim.Optimizer:
+    "An optimiser to be filled"
+    return object.__new__(_with_decay(kind))
+
+# %% ../../nbs/reparam/01_compander.ipynb #b408f166
+class _Rule(NamedTuple):
+    "Handle of `decay_effective_weights`"
+    optimizer: torch.optim.Optimizer
+    pairs: list
+
+    def remove(self) -> None:
+        "Take the decay of these weights out"
+        mine = {v for v, _, _ in self.pairs}
+        self.optimizer._decayed[:] = [entry for entry in self.optimizer._decayed if entry[0] not in mine]
+
 # %% ../../nbs/reparam/01_compander.ipynb #85255330
 def decay_effective_weights(
     optimizer: torch.optim.Optimizer, # made with `compander_param_groups`
     model: nn.Module,                 # the model whose weights it trains
 ) -> object:                          # handle; its `remove()` takes the rule out again
-    "Before every step add λ Ψ(v) Ψ'(v) to the gradient of v, eq. (6)"
-    companders = {layer.original: layer.compander for layer in companded_layers(model)}
-    pairs = [(v, companders[v], group) for group in optimizer.param_groups if group.get("effective_decay")
-             for v in group["params"]]
-
-    @torch.no_grad()
-    def add_decay(*_) -> None:
-        for v, compander, group in pairs:
-            if v.grad is not None:
-                v.grad.addcmul_(compander(v), compander.slope(v), value=group["effective_decay"])
-
-    return optimizer.register_step_pre_hook(add_decay)
+    "Before every step add λ Ψ(v) Ψ'(v) to the gradient of v, eq. (6); copies and pickles of the optimiser keep the rule"
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate's wrapper steps the one inside
+    if not any("effective_decay" in group for group in optimizer.param_groups):
+        raise ValueError("`optimizer` must be made with `compander_param_groups`, got groups without `effective_decay`")
+    if not isinstance(optimizer, _Decayed):
+        optimizer.__class__, optimizer._decayed = _with_decay(type(optimizer)), []
+        optimizer.register_step_pre_hook(_decay_first)
+    rate = {p: group.get("effective_decay") for group in optimizer.param_groups for p in group["params"]}
+    known = [v for v, _, _ in optimizer._decayed]
+    layers = [x for x in companded_layers(model) if rate.get(x.original) is not None and not any(x.original is v for v in known)]
+    rule = [(x.original, x.compander, rate[x.original]) for x in layers]
+    optimizer._decayed += rule
+    return _Rule(optimizer, rule)
 
 # %% ../../nbs/reparam/01_compander.ipynb #31e07631
+def _refuse_adaptive(make: object) -> None:
+    "Refuse PyTorch's optimisers whose step is not proportional to the gradient"
+    kind = make.func if isinstance(make, partial) else make
+    known = isinstance(kind, type) and any(base.__module__.startswith("torch.optim") for base in kind.__mro__[:-2])
+    if known and not issubclass(kind, (torch.optim.SGD, torch.optim.ASGD)):
+        raise ValueError(f"`make` must not be adaptive, got {kind.__name__}: it would cancel the slope; see `CompanderAdam`")
+
+
 def compander_optimizer(
     model: nn.Module,             # a model with companded weights
     make: Callable[..., torch.optim.Optimizer] = torch.optim.SGD, # optimiser class; for Adam take `CompanderAdam`
     *, weight_decay: float = 0.0, # λ, ≥ 0; placed as in the paper
-    **options,                    # passed on to `make`: lr, momentum, …
+    **options,                    # passed on to `make`: lr, momentum, maximize, …
 ) -> torch.optim.Optimizer:       # steps as in section III of the paper
-    "An optimiser over `model` whose decay acts on the effective weights, eq. (6)"
-    if isinstance(make, type) and issubclass(make, (torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad)):
-        raise ValueError(f"`make` must not be adaptive, got {make.__name__}: it would cancel the slope; see `CompanderAdam`")
+    "An optimiser over `model` whose decay acts on the effective weights, eq. (6); `ValueError` for adaptive ones"
+    _refuse_adaptive(make)
     optimizer = make(compander_param_groups(model, weight_decay=weight_decay), **options)
+    _refuse_adaptive(type(optimizer))
     decay_effective_weights(optimizer, model)
     return optimizer
 
@@ -497,17 +588,20 @@ class CompanderAdam(torch.optim.Adam):
         self,
         model: nn.Module,             # a model with companded weights
         lr: float = 1e-3,             # nominal rate; near zero the weights see lr (a / b)²
-        *, weight_decay: float = 0.0, # λ ≥ 0, coupled as in Adam and placed as in `compander_param_groups`
-        **options,                    # passed on to `torch.optim.Adam`: betas, eps, amsgrad, …
+        *, weight_decay: float = 0.0, # λ ≥ 0, placed as in `compander_param_groups`
+        **options,                    # passed on to `torch.optim.Adam`: betas, eps, maximize, decoupled_weight_decay, …
     ):
         layers = companded_layers(model)
         if not layers:
             raise ValueError("`model` must have companded weights, got none; call `compand_model` first")
         super().__init__(compander_param_groups(model, weight_decay=weight_decay), lr=lr, **options)
-        decay = {v: group["effective_decay"] + group["weight_decay"] for group in self.param_groups for v in group["params"]}
-        for group in self.param_groups:
-            group["weight_decay"] *= not any(p is layer.original for p in group["params"] for layer in layers)
-        self._companded = [(x.original, x.compander, decay[x.original], bool(list(x.compander.parameters()))) for x in layers]
+        for group in self.param_groups:  # the decay of companded weights is ours, also of those with learned a and b
+            if any(p is layer.original for p in group["params"] for layer in layers):
+                group["effective_decay"], group["weight_decay"] = weight_decay, 0.0
+        self._companded = [(layer.original, layer.compander, weight_decay) for layer in layers]
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | dict(_companded=self._companded)
 
     @torch.no_grad()
     def step(
@@ -519,21 +613,27 @@ class CompanderAdam(torch.optim.Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        kept = [_to_raw(*entry) for entry in self._companded if entry[0].grad is not None]
+        table = {v: rest for v, *rest in self._companded}
+        kept = [_to_raw(v, *table[v], group) for group in self.param_groups for v in group["params"]
+                if v in table and v.grad is not None]
         super().step()
-        for v, start, slope, grad in kept:
-            v.mul_(slope).add_(start)
+        for v, start, slope, grad, shrink in kept:
+            v.mul_(slope).add_(start).sub_(shrink)
             v.grad = grad
         return loss
 
 
-def _to_raw(v: Tensor, compander: nn.Module, decay: float, learned: bool) -> tuple[Tensor, ...]:
-    "Put dL/dw with its decay in the place of the gradient and zero in the place of `v`; what was there, and the slope"
+def _to_raw(v: Tensor, compander: nn.Module, rate: float, group: dict) -> tuple[Tensor, ...]:
+    "Put dL/dw with its decay in the place of the gradient and zero in the place of `v`; what undoes that after the step"
     slope, start, grad = compander.slope(v), v.detach().clone(), v.grad
-    safe = slope.clamp_min(torch.finfo(v.dtype).tiny)
-    v.grad = (grad.add(start, alpha=decay) / safe) if learned else (grad / safe).add_(compander(v), alpha=decay)
+    learned, rate = any(True for _ in compander.parameters()), group.setdefault("effective_decay", rate)
+    pull = start / slope.clamp_min(torch.finfo(v.dtype).tiny) if learned else compander(v)  # of the decay, in w
+    apart = group.get("decoupled_weight_decay", False)
+    v.grad = grad / slope.clamp_min(torch.finfo(v.dtype).tiny)
+    if not apart:
+        v.grad.add_(pull, alpha=-rate if group["maximize"] else rate)
     v.zero_()
-    return v, start, slope, grad
+    return v, start, slope, grad, group["lr"] * rate * (start if learned else slope * pull) if apart else torch.zeros_like(v)
 
 # %% ../../nbs/reparam/01_compander.ipynb #79f43d81
 PERCENTILES = (0, 7, 16, 31, 50, 69, 84, 93, 100)
@@ -779,7 +879,7 @@ class Task:
     drops: tuple[float, ...] = (0.45, 0.68)  # shares of the steps after which the rate falls
     gamma: float = 0.1     # factor of each fall
     augment: bool = True   # crops after padding by 4, and flips
-    half: bool = True      # bfloat16 autocast
+    half: bool = True      # bfloat16 autocast, where the device computes with it
 
     def __post_init__(self):
         check_choice("network", self.network, NETWORKS)
@@ -888,17 +988,18 @@ def _note(model: nn.Module) -> dict:
 
 # %% ../../nbs/reparam/01_compander.ipynb #aa634b9c
 def _class_loss(model: nn.Module, batch: tuple[Tensor, Tensor], task: Task) -> Tensor:
-    "Cross-entropy of one batch, augmented and in bfloat16 if the task says so"
+    "Cross-entropy of one batch, augmented and in bfloat16 if the task says so and the device can"
     x, y = batch
     x = (augment(x) if task.augment else x).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=task.half):
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=task.half and bfloat16_pays(x.device)):
         return F.cross_entropy(model(x), y)
 
 
 def _score(model: nn.Module, part: tuple[Tensor, Tensor], task: Task, accelerator: object) -> float:
     "Accuracy in percent"
     batches = make_batches(*part, batch_size=500, shuffle=False)
-    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=task.half):
+    half = task.half and bfloat16_pays(accelerator.device)
+    with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
         return 100 * evaluate(model, batches, dict(accuracy=accuracy), accelerator=accelerator)["accuracy"]
 
 

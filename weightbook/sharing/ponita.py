@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 # %% ../../nbs/sharing/04_ponita.ipynb #5f96fade
@@ -202,43 +203,49 @@ def fully_connected(
     return edges[:, edges[0] != edges[1]]
 
 # %% ../../nbs/sharing/04_ponita.ipynb #cf35fa20
-def _distances(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    "Distances of every point to the points of its graph (V, n_max), infinite for itself and beyond the graph; their indices"
-    sizes = _graph_sizes(batch)
-    check_tensor("pos", pos, ndim=2, floating=True, shape=(len(batch), None))
-    rank = torch.arange(int(sizes.max()) if len(sizes) else 0, device=pos.device)
-    other = (sizes.cumsum(0) - sizes)[batch][:, None] + rank
-    valid = (rank < sizes[batch][:, None]) & (other != torch.arange(len(pos), device=pos.device)[:, None])
-    other = other.clamp(max=len(pos) - 1)
-    distance = torch.linalg.vector_norm(pos.detach()[:, None] - pos.detach()[other], dim=-1)
-    return distance.masked_fill(~valid, math.inf), other
+def _tree(pos: Tensor, batch: Tensor | None) -> tuple[cKDTree, np.ndarray, Tensor]:
+    "A k-d tree in which graphs lie far apart along one more axis, its points, and the graph of each"
+    check_tensor("pos", pos, ndim=2, floating=True, finite=True)
+    batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device) if batch is None else batch
+    _graph_sizes(batch), check_tensor("batch", batch, shape=(len(pos),))
+    points = pos.detach().double().cpu().numpy()
+    apart = 1 + 4 * np.ptp(points, axis=0).sum() if len(points) else 1.0
+    points = np.column_stack([points, apart * batch.cpu().numpy()])
+    return cKDTree(points), points, batch
 
 # %% ../../nbs/sharing/04_ponita.ipynb #3a3d9468
 def knn_edges(
-    pos: Tensor,    # positions, shape (V, n)
+    pos: Tensor,    # positions, shape (V, n), finite
     k: int,         # neighbours of each point, >= 1 and less than the size of the smallest graph
     batch: Tensor | None = None,  # graph of each point, ascending, shape (V,); None: one graph
 ) -> Tensor:        # shape (2, k V), no loops: senders and receivers
-    "Edges from the k nearest neighbours of every point"
-    batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device) if batch is None else batch
-    distance, other = _distances(pos, batch)
-    smallest = int(_graph_sizes(batch)[batch].min()) if len(batch) else 0
-    check_integer("k", k, low=1, high=smallest - 1)
-    nearest = other.gather(1, distance.topk(k, largest=False).indices)
+    "Edges from the k nearest neighbours of every point, by a k-d tree on the CPU"
+    tree, points, batch = _tree(pos, batch)
+    check_integer("k", k, low=1)
+    if len(points) and k >= (smallest := int(_graph_sizes(batch)[batch].min())):
+        raise ValueError(f"`k` must be below the size of the smallest graph, {smallest} points, got {k}")
+    if not len(points):
+        return torch.zeros(2, 0, dtype=torch.long, device=pos.device)
+    found, own = tree.query(points, k + 1)[1], np.arange(len(points))[:, None]
+    late = ~(found == own).any(1)           # coinciding points: the point itself came after the last one
+    found[late, -1] = own[late, 0]
+    nearest = torch.from_numpy(found[found != own].reshape(len(points), k)).to(pos.device)
     return torch.stack([nearest.T.flatten(), torch.arange(len(pos), device=pos.device).repeat(k)])
 
 # %% ../../nbs/sharing/04_ponita.ipynb #5e5b61cb
 def radius_edges(
-    pos: Tensor,    # positions, shape (V, n)
+    pos: Tensor,    # positions, shape (V, n), finite
     radius: float,  # > 0, unit of the positions
     batch: Tensor | None = None,  # graph of each point, ascending, shape (V,); None: one graph
 ) -> Tensor:        # shape (2, E), no loops, by receiver
-    "Edges between points of a graph that are closer than `radius`"
+    "Edges between points of a graph that are closer than `radius`, by a k-d tree on the CPU"
     check_real("radius", radius, low=0, open_low=True)
-    batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device) if batch is None else batch
-    distance, other = _distances(pos, batch)
-    receivers, slot = (distance < radius).nonzero(as_tuple=True)
-    return torch.stack([other[receivers, slot], receivers])
+    tree, _, batch = _tree(pos, batch)
+    pairs = torch.from_numpy(tree.query_pairs(radius * (1 + 1e-6), output_type="ndarray").reshape(-1, 2)).to(pos.device)
+    i, j = torch.cat([pairs, pairs.flip(1)]).long().T
+    near = (torch.linalg.vector_norm(pos.detach()[i] - pos.detach()[j], dim=-1) < radius) & (batch[i] == batch[j])
+    key = (j[near] * len(pos) + i[near]).sort().values
+    return torch.stack([key % max(len(pos), 1), key // max(len(pos), 1)])
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1f4f6b23
 class Edges(NamedTuple):
@@ -256,24 +263,26 @@ def _shifts(num_nodes: int, n: int, device: torch.device) -> tuple[Tensor, Tenso
 
 # %% ../../nbs/sharing/04_ponita.ipynb #8d63f732
 def arrange_edges(
-    edge_index: Tensor,  # senders and receivers, integers, shape (2, E); loops are dropped
+    edge_index: Tensor,  # senders and receivers, integers, shape (2, E); loops and repetitions are dropped
     num_nodes: int,      # V
 ) -> Edges:              # by shift where all graphs are fully connected and equal, else by receiver
-    "Drop loops and bring edges into the order that the convolution is fast in"
+    "Drop loops and repeated edges and bring the rest into the order that the convolution is fast in"
+    check_integer("num_nodes", num_nodes, low=0)
     check_tensor("edge_index", edge_index, shape=(2, None))
     if edge_index.is_floating_point() or (
         edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < num_nodes
     ):
-        raise ValueError(f"`edge_index` must hold integers from 0 to {num_nodes - 1}")
-    senders, receivers = edge_index[:, edge_index[0] != edge_index[1]]
+        raise ValueError(f"`edge_index` must hold integers from 0 to {num_nodes - 1}, got {edge_index.dtype}")
+    senders, receivers = edge_index[:, edge_index[0] != edge_index[1]].long()
+    key = torch.unique(receivers * num_nodes + senders)  # by receiver, then by sender
+    senders, receivers = key % max(num_nodes, 1), key // max(num_nodes, 1)
     degree, rest = divmod(len(receivers), max(num_nodes, 1))
     if degree and not rest and num_nodes % (n := degree + 1) == 0:
         order = ((senders - receivers) % n * num_nodes + receivers).argsort()
         pattern = _shifts(num_nodes, n, edge_index.device)
         if torch.equal(senders[order], pattern[0]) and torch.equal(receivers[order], pattern[1]):
             return Edges(*pattern, n)
-    receivers, order = receivers.sort(stable=True)
-    return Edges(senders[order], receivers, 0)
+    return Edges(senders, receivers, 0)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #ffceccfd
 def polynomial_features(
@@ -308,7 +317,7 @@ class PolynomialCutoff(nn.Module):
             return torch.ones_like(distance)
         rho, p = distance / self.r_max, self.p
         u = 1 - rho**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * rho + p * (p + 1) / 2 * rho**2)
-        return torch.where(rho < 1, u, torch.zeros_like(u))
+        return torch.where(rho >= 1, torch.zeros_like(u), u)  # NaN stays NaN
 
 # %% ../../nbs/sharing/04_ponita.ipynb #f0868498
 def depthwise_conv_reference(
@@ -450,18 +459,22 @@ class SeparableFiberConv(nn.Module):
     ) -> Tensor:         # shape (V, N, C)
         "Convolve over neighbours, then over orientations; calibrate in the first training pass"
         weight = self.kernel.weight.view_as(self.kernel.weight)  # keeps its values when calibration gives the parameter new ones
-        x1 = torch.addcmul(depthwise_conv(x, basis, weight, edges, kernel), x, at_zero @ weight.T)
+        basis, weight = basis.to(x.dtype), weight.to(x.dtype)    # under autocast features are narrower than weights
+        x1 = torch.addcmul(depthwise_conv(x, basis, weight, edges, kernel), x, (at_zero.to(x.dtype) @ weight.T).to(x.dtype))
         x2 = x1 if self.fiber_kernel is None else fiber_conv(x1, self.fiber_kernel(fiber_basis))
-        if self.training and not self.calibrated:
-            self._calibrate(*(t.detach().std() for t in (x, x1, x2)))
+        if self.training and x.numel() and not self.calibrated:
+            self._calibrate(*(t.detach().to(torch.promote_types(t.dtype, torch.float32)).std(correction=0) for t in (x, x1, x2)))
         return x2 + self.bias
 
     def _calibrate(self, std_in: Tensor, std_1: Tensor, std_2: Tensor) -> None:
         # new tensors, not in place: the pass that is under way will be differentiated with the old ones
-        self.kernel.weight.data = self.kernel.weight.data * (std_in / std_1)
+        stds = torch.stack([std_in, std_1, std_2])
+        usable = (stds.isfinite() & (stds > 0)).all()  # an empty batch, or features without spread: measure on the next one
+        keep = lambda weight, ratio: (weight * torch.where(usable, ratio, torch.ones_like(ratio))).to(weight.dtype)
+        self.kernel.weight.data = keep(self.kernel.weight.data, std_in / std_1)
         if self.fiber_kernel is not None:
-            self.fiber_kernel.weight.data = self.fiber_kernel.weight.data * (std_1 / std_2)
-        self.calibrated.fill_(True)
+            self.fiber_kernel.weight.data = keep(self.fiber_kernel.weight.data, std_1 / std_2)
+        self.calibrated.copy_(usable)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1687f5b2
 class PonitaBlock(nn.Module):
@@ -508,25 +521,27 @@ class _Backbone(nn.Module):
         multiple_readouts, fiber,
     ):
         super().__init__()
-        basis_dim, self.degree = basis_dim or hidden, check_integer("degree", degree, low=1)
+        check_integer("hidden", hidden, low=1), check_integer("layers", layers, low=1)
+        basis_dim = hidden if basis_dim is None else check_integer("basis_dim", basis_dim, low=1)
+        self.degree = check_integer("degree", degree, low=1)
         self.basis_net = _kernel_net(attributes, degree, hidden, basis_dim)
         self.fiber_net = _kernel_net(1, degree, hidden, basis_dim) if fiber else None
         self.window = PolynomialCutoff(radius)
-        self.embed = nn.Linear(check_integer("inputs", inputs, low=1), check_integer("hidden", hidden, low=1), bias=False)
+        self.embed = nn.Linear(inputs, hidden, bias=False)
         blocks = (PonitaBlock(hidden, basis_dim, widening=widening, layer_scale=layer_scale, fiber=fiber) for _ in range(layers))
         self.blocks = nn.ModuleList(blocks)
-        count = check_integer("layers", layers, low=1) if multiple_readouts else 1
-        self.readouts = nn.ModuleList(nn.Linear(hidden, check_integer("outputs", outputs, low=1)) for _ in range(count))
+        self.readouts = nn.ModuleList(nn.Linear(hidden, outputs) for _ in range(layers if multiple_readouts else 1))
 
     def run(self, lifted: Tensor, edges: Edges, attributes: Tensor, distance: Tensor, turns: Tensor | None) -> Tensor:
         "From lifted inputs (V, N, F) and attributes (E, N, d) to averaged read-outs (V, N, outputs)"
-        basis = self.basis_net(polynomial_features(attributes, self.degree))
+        dtype = self.embed.weight.dtype
+        basis = self.basis_net(polynomial_features(attributes, self.degree).to(dtype))
         if self.window.r_max is not None:
-            basis = basis * self.window(distance)[:, None, None]
-        at_zero = self.basis_net(attributes.new_zeros(self.basis_net[0].in_features))
-        fiber = None if turns is None else self.fiber_net(polynomial_features(turns, self.degree))
-        x, first, total = self.embed(lifted), len(self.blocks) - len(self.readouts), 0
-        weights = [block.conv.kernel.weight.view_as(block.conv.kernel.weight) for block in self.blocks]
+            basis = basis * self.window(distance)[:, None, None].to(basis.dtype)
+        at_zero = self.basis_net(torch.zeros(self.basis_net[0].in_features, dtype=dtype, device=basis.device))
+        fiber = None if turns is None else self.fiber_net(polynomial_features(turns, self.degree).to(dtype))
+        x, first, total = self.embed(lifted.to(dtype)), len(self.blocks) - len(self.readouts), 0
+        weights = [block.conv.kernel.weight.to(basis.dtype).view_as(block.conv.kernel.weight) for block in self.blocks]
         kernels = [None] * len(weights) if use_triton(basis) else _LayerKernels.apply(basis, *weights)
         for number, (block, kernel) in enumerate(zip(self.blocks, kernels)):  # noqa: B905
             x = block(x, edges, basis, at_zero, fiber, kernel)
@@ -552,6 +567,14 @@ def _graph_of(pos: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> t
     check_tensor("batch", batch, shape=(len(pos),))
     return arrange_edges(fully_connected(batch) if edge_index is None else edge_index, len(pos)), batch
 
+# %% ../../nbs/sharing/04_ponita.ipynb #c903f797
+def _check_counts(**counts: int) -> None:
+    "Refuse negative numbers of features, and none at all"
+    for name, count in counts.items():
+        check_integer(name, count, low=0)
+    if not sum(counts.values()):
+        raise ValueError(f"`{'` and `'.join(counts)}` must not both be 0")
+
 # %% ../../nbs/sharing/04_ponita.ipynb #8613f440
 def _pool(values: Tensor, batch: Tensor) -> Tensor:
     "Sum over the points of each graph"
@@ -573,9 +596,9 @@ class _Bundle(_Backbone):
         _check_inputs(pos, scalar, vec, self.dim, *self.sizes)
         edges, batch = _graph_of(pos, edge_index, batch)
         lifted = [scalar_to_sphere(scalar, self.grid)] if self.sizes[0] else []
-        lifted += [vec_to_sphere(vec, self.grid)] if self.sizes[1] else []
+        lifted += [vec_to_sphere(vec.to(self.grid.dtype), self.grid)] if self.sizes[1] else []
         r = pos[edges.senders] - pos[edges.receivers]
-        turns = (self.grid @ self.grid.T)[..., None]
+        turns = (self.grid[:, None] * self.grid).sum(-1, keepdim=True)  # not a matrix product: autocast would round it
         attributes = _ahead_and_aside(r[:, None], self.grid[None])
         out = self.run(torch.cat(lifted, -1), edges, attributes, torch.linalg.vector_norm(r, dim=-1), turns)
         s, v = out.split(self.outputs, -1)
@@ -606,13 +629,17 @@ class Ponita(_Bundle):
         grid: Tensor | str = "repulsion",  # orientations (N, dim), or a method of `sphere_grid`
         generator: torch.Generator | None = None,  # chance of the grid; None: the global one
     ):
+        _check_counts(in_scalar=in_scalar, in_vec=in_vec), _check_counts(out_scalar=out_scalar, out_vec=out_vec)
         super().__init__(in_scalar + in_vec, hidden, out_scalar + out_vec, layers, 2, basis_dim, degree, widening, radius,
                          layer_scale, multiple_readouts, fiber=True)
         self.dim, self.sizes, self.outputs = check_choice("dim", dim, (2, 3)), (in_scalar, in_vec), (out_scalar, out_vec)
         self.readout = check_choice("readout", readout, ("node", "graph"))
         if isinstance(grid, str):
             grid = sphere_grid(num_ori, dim, method=grid, generator=generator)
-        self.register_buffer("grid", check_tensor("grid", grid, ndim=2, floating=True, shape=(None, dim)).clone())
+        check_tensor("grid", grid, ndim=2, floating=True, shape=(None, dim), finite=True)
+        if not len(grid):
+            raise ValueError("`grid` must hold at least one orientation, got none")
+        self.register_buffer("grid", grid.detach().clone())
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1d6d24ba
 class PNITA(_Backbone):
@@ -633,6 +660,7 @@ class PNITA(_Backbone):
         readout: str = "node",   # "node": outputs of points; "graph": their sum over each graph
         multiple_readouts: bool = True,    # read out after every block; False: after the last
     ):
+        check_integer("in_scalar", in_scalar, low=1), check_integer("out_scalar", out_scalar, low=1)
         super().__init__(in_scalar, hidden, out_scalar, layers, 1, basis_dim, degree, widening, radius, layer_scale,
                          multiple_readouts, fiber=False)
         self.dim, self.sizes = check_choice("dim", dim, (2, 3)), (in_scalar, 0)
@@ -681,7 +709,7 @@ def equivariance_error(
     scalar: Tensor | None = None,  # scalar features, unchanged by the rotation
     vec: Tensor | None = None,     # vector features, shape (V, F, dim), rotated
     *, rotations: Tensor | int = 8,   # orthogonal matrices (K, dim, dim), or how many random ones, >= 1
-    rotate_grid: bool = False,        # True: turn the model's grid along, which makes the error vanish, eq. (18)
+    rotate_grid: bool = False,        # True: turn the model's grid along: no error for rotations, nor for mirrors in space
     generator: torch.Generator | None = None,  # chance of the rotations
     **graph,                # edge_index and batch, passed on
 ) -> dict[str, float]:      # "scalar" and "vector": relative RMS error over all rotations, for the outputs that exist
@@ -910,6 +938,8 @@ def coulomb_force(
     clip: float = 100.0, # largest size of a component, > 0; default: the generator's
 ) -> np.ndarray:         # shape (3, n, T)
     "Force on every particle of T independent systems, eq. (26)"
+    pos, charge = _check_particles(pos, charge)
+    check_real("clip", clip, low=0, open_low=True)
     i, j = np.triu_indices(pos.shape[1], 1)
     offset = pos[:, i] - pos[:, j]
     pull = offset * (charge[i] * charge[j] * (offset * offset).sum(0) ** -1.5)
@@ -918,6 +948,14 @@ def coulomb_force(
         force[:, a] += pull[:, pair]
         force[:, b] -= pull[:, pair]
     return np.clip(force, -clip, clip, out=force)
+
+# %% ../../nbs/sharing/04_ponita.ipynb #2928825f
+def _check_particles(pos: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Positions and charges as floats; integers would cut the force"
+    pos, charge = np.asarray(pos), np.asarray(charge)
+    if pos.ndim != 3 or pos.shape[0] != 3 or charge.shape != pos.shape[1:] or {pos.dtype.kind, charge.dtype.kind} - set("iuf"):
+        raise ValueError(f"`pos` must be numbers of shape (3, n, T) and `charge` (n, T), got {pos.shape} and {charge.shape}")
+    return np.asarray(pos, np.result_type(pos, np.float32)), charge
 
 # %% ../../nbs/sharing/04_ponita.ipynb #598cb0bd
 def _draw_start(rng: np.random.RandomState, n: int, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -1004,17 +1042,17 @@ class EGNN(nn.Module):
 
     def __init__(
         self,
-        hidden: int = 64,  # features of a node and of a message, >= 1
-        layers: int = 4,   # >= 1
+        hidden: int = 64,  # features of a node and of a message, >= 1; default: its authors' N-body runs
+        layers: int = 4,   # >= 1; default: likewise
     ):
         super().__init__()
-        perceptron = lambda i, o, last=True: nn.Sequential(
-            nn.Linear(i, hidden), nn.SiLU(), nn.Linear(hidden, o), *[nn.SiLU()] * (not last)
+        perceptron = lambda i, o, *last, bias=True: nn.Sequential(
+            nn.Linear(i, hidden), nn.SiLU(), nn.Linear(hidden, o, bias=bias), *last
         )
-        self.embed = nn.Linear(2, check_integer("hidden", hidden, low=1))
+        self.embed = nn.Linear(1, check_integer("hidden", hidden, low=1))
         self.layers = nn.ModuleList(nn.ModuleDict({
-            "edge": perceptron(2 * hidden + 2, hidden, last=False), "node": perceptron(2 * hidden, hidden),
-            "pos": perceptron(hidden, 1), "vel": perceptron(hidden, 1),
+            "edge": perceptron(2 * hidden + 3, hidden, nn.SiLU()), "node": perceptron(2 * hidden, hidden),
+            "pos": perceptron(hidden, 1, bias=False), "vel": perceptron(hidden, 1),
         }) for _ in range(check_integer("layers", layers, low=1)))
         for layer in self.layers:
             nn.init.xavier_uniform_(layer["pos"][2].weight, gain=0.001)
@@ -1025,16 +1063,17 @@ class EGNN(nn.Module):
         vel: Tensor,     # shape (G, n, 3)
         charge: Tensor,  # shape (G, n)
     ) -> Tensor:         # shape (G, n, 3): predicted positions
-        "Move every point layer by layer"
-        check_tensor("pos", pos, ndim=3, floating=True), check_tensor("vel", vel, shape=tuple(pos.shape))
+        "Move every point layer by layer; every layer sees the velocity that was given"
+        check_tensor("pos", pos, ndim=3, floating=True), check_tensor("vel", vel, shape=tuple(pos.shape), floating=True)
+        check_tensor("charge", charge, shape=tuple(pos.shape[:2]))
         n, shape = pos.shape[1], (*pos.shape[:2], pos.shape[1], -1)
-        h = self.embed(torch.stack([vel.norm(dim=-1), charge], -1))
-        pair = (charge[:, :, None] * charge[:, None])[..., None]
-        others = ~torch.eye(n, dtype=torch.bool, device=pos.device)[None, :, :, None]
+        h, others = self.embed(vel.norm(dim=-1, keepdim=True)), ~torch.eye(n, dtype=torch.bool, device=pos.device)[:, :, None]
+        start = (pos[:, :, None] - pos[:, None]).square().sum(-1, keepdim=True)
+        fixed = torch.cat([charge[:, :, None, None] * charge[:, None, :, None], start], -1)
         for layer in self.layers:
             offset = pos[:, :, None] - pos[:, None]
-            inputs = [h[:, :, None].expand(shape), h[:, None].expand(shape), offset.square().sum(-1, keepdim=True), pair]
-            message = layer["edge"](torch.cat(inputs, -1)) * others
-            vel = layer["vel"](h) * vel + (offset * layer["pos"](message) * others).sum(2) / (n - 1)
-            pos, h = pos + vel, h + layer["node"](torch.cat([h, message.sum(2)], -1))
+            seen = [h[:, :, None].expand(shape), h[:, None].expand(shape), offset.square().sum(-1, keepdim=True), fixed]
+            message = layer["edge"](torch.cat(seen, -1)) * others
+            pull = (offset * layer["pos"](message) * others).sum(2) / max(n - 1, 1)
+            pos, h = pos + pull + layer["vel"](h) * vel, h + layer["node"](torch.cat([h, message.sum(2)], -1))
         return pos

@@ -41,10 +41,10 @@ from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #8c7979db
-def _check_pairs(x0: Tensor, x1: Tensor, same_length: bool = True) -> None:
+def _check_pairs(x0: Tensor, x1: Tensor, same_length: bool = True, finite: bool = False) -> None:
     "Refuse batches that cannot be paired"
-    check_tensor("x0", x0, min_ndim=2, floating=True)
-    check_tensor("x1", x1, min_ndim=2, floating=True)
+    check_tensor("x0", x0, min_ndim=2, floating=True, finite=finite)
+    check_tensor("x1", x1, min_ndim=2, floating=True, finite=finite)
     wanted = tuple(x0.shape) if same_length else (x1.shape[0], *x0.shape[1:])
     if tuple(x1.shape) != wanted or not x1.numel() and not same_length:
         raise ValueError(f"`x1` must have the shape of `x0`, {tuple(x0.shape)}, got {tuple(x1.shape)}")
@@ -59,9 +59,11 @@ def flow_loss(
     *, reduction: str = "mean",      # "mean" over the batch, or "none"
 ) -> Tensor:                         # scalar, or shape (B,)
     "Weighted squared error, a mean over coordinates first and over the batch last, eqs. (1) and (6)"
+    check_tensor("target", target, floating=True)
     check_tensor("prediction", prediction, min_ndim=2, floating=True, shape=tuple(target.shape))
     check_choice("reduction", reduction, ("mean", "none"))
-    error = (prediction - target).square().flatten(1).mean(1)
+    wide = torch.promote_types(prediction.dtype, torch.float32)  # a mean of bfloat16 squares would lose most of them
+    error = (prediction.to(wide) - target.to(wide)).square().flatten(1).mean(1)
     if weights is not None:
         check_tensor("weights", weights, shape=(len(error),), floating=True)
         error = error * weights.detach()
@@ -137,9 +139,10 @@ def sinkhorn_potentials(
     tol: float = 1e-9,             # largest change of a potential at the end, floored by the dtype's rounding
 ) -> tuple[Tensor, Tensor]:        # phi (N,) and psi (M,): the plan is a b exp(phi + psi - c / eps)
     "Entropic-transport potentials, eq. (4), with psi of mean zero under b"
+    _check_pairs(x0, x1, same_length=False, finite=True)
     C = cost_matrix(x0, x1, cost=cost)
     check_real("eps", eps, low=0, open_low=True)
-    check_integer("n_iter", n_iter, low=1)
+    check_integer("n_iter", n_iter, low=1), check_real("tol", tol, low=0)
     log_a, log_b = (_log_masses(n, m, k, C) for n, m, k in (("a", a, C.shape[0]), ("b", b, C.shape[1])))
     return _sinkhorn(C / eps, log_a, log_b, n_iter, tol)
 
@@ -279,6 +282,11 @@ def select_epsilon(
     ess_min: float = 0.5,          # smallest effective share of a batch, for "threshold"; in [0, 1)
 ) -> float:                        # the chosen eps
     "Pick ε from a tilt curve, eq. (20); RuntimeWarning and the largest ε when none is admissible"
+    columns = ["eps", "rv", "ess"]
+    if not isinstance(curve, pd.DataFrame) or not {*columns} <= {*curve} or curve.empty:
+        raise TypeError(f"`curve` must be a table of `tilt_curve` with {', '.join(columns)}, got {type(curve).__name__}")
+    if not np.isfinite(curve[columns].to_numpy(dtype=float)).all():
+        raise ValueError("`curve` must be finite, got NaN or infinite entries")
     check_real("rv_max", rv_max, low=0, open_low=True)
     check_real("ess_min", ess_min, low=0, high=1, open_high=True)
     if check_choice("rule", rule, ("threshold", "elbow")) == "elbow":
@@ -385,7 +393,11 @@ def wasserstein2(
     x: Tensor,  # shape (N, …)
     y: Tensor,  # shape (M, …)
 ) -> float:     # distance, in the unit of the points
-    "Exact Wasserstein-2 distance between two samples of equal masses, by POT's network simplex"
+    "Exact Wasserstein-2 distance between two samples of equal masses, by POT's network simplex; ValueError for NaN"
+    for name, points in (("x", x), ("y", y)):
+        if not check_tensor(name, points, min_ndim=2, floating=True, finite=True).numel():
+            raise ValueError(f"`{name}` must hold at least one point, got shape {tuple(points.shape)}")
+    check_tensor("y", y, shape=(None, *x.shape[1:]))
     C = cost_matrix(x.double(), y.double(), cost="sqeuclidean").cpu().numpy()
     return math.sqrt(require("ot", extra="flow").emd2([], [], C, numItermax=10**7))
 
@@ -413,7 +425,8 @@ def minibatch_plan(
     tol: float = 1e-4,           # largest change of a potential at the end
 ) -> Tensor:                     # shape (B, B), sum 1
     "Entropic plan of one batch, eq. (4) for empirical laws"
-    check_real("reg", reg, low=0, open_low=True)
+    _check_pairs(x0, x1, finite=True)
+    check_real("reg", reg, low=0, open_low=True), check_integer("n_iter", n_iter, low=1), check_real("tol", tol, low=0)
     C, flat = cost_matrix(x0, x1, cost=cost), torch.full((len(x0),), -math.log(len(x0)), dtype=x0.dtype, device=x0.device)
     phi, psi = _sinkhorn(C / reg, flat.to(C), flat.to(C), n_iter, tol)
     return torch.exp(phi[:, None] + psi - C / reg + 2 * flat[0])
@@ -443,7 +456,8 @@ def ot_minibatch_pairs(
     generator: torch.Generator | None = None,  # of the draws, on the device of `x0`
 ) -> tuple[Tensor, Tensor]:      # coupled batches, shapes of `x0` and `x1`
     "Couple a batch by minibatch optimal transport (OT-CFM)"
-    _check_pairs(x0, x1)
+    _check_pairs(x0, x1, finite=True)
+    check_real("reg", reg, low=0, open_low=True)
     count, device = len(x0), x0.device
     rows = torch.randint(count, (count,), generator=generator, device=device) if replace else torch.arange(count, device=device)
     if check_choice("method", method, ("exact", "sinkhorn")) == "exact":
@@ -458,7 +472,8 @@ def ot_minibatch_pairs(
 def _times(t: Tensor | None, x: Tensor, generator: torch.Generator | None) -> Tensor:
     "Times of a batch, uniform unless given; shape (B,)"
     if t is None:
-        return torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
+        wide = torch.promote_types(x.dtype, torch.float32)  # bfloat16 draws would know 256 times only
+        return torch.rand(len(x), generator=generator, device=x.device, dtype=wide).to(x.dtype)
     return check_tensor("t", t, shape=(len(x),), floating=True)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #c0287b85
@@ -636,9 +651,13 @@ def time_embedding(
     width: int,      # even, >= 4
 ) -> Tensor:         # shape (B, width)
     "Sines and cosines of 1000 t at geometric frequencies from 1 to 1e-4"
-    rates = torch.exp(torch.linspace(0, -math.log(10_000), width // 2, device=t.device, dtype=t.dtype))
-    angle = 1000 * t[:, None] * rates
-    return torch.cat((angle.sin(), angle.cos()), dim=1)
+    check_tensor("t", t, ndim=1)
+    if check_integer("width", width, low=4) % 2:
+        raise ValueError(f"`width` must be even, got {width}")
+    wide = torch.promote_types(t.dtype, torch.float32)  # angles reach 1000: bfloat16 would be off by radians
+    rates = torch.exp(torch.linspace(0, -math.log(10_000), width // 2, device=t.device, dtype=wide))
+    angle = 1000 * t[:, None].to(wide) * rates
+    return torch.cat((angle.sin(), angle.cos()), dim=1).to(t.dtype if t.is_floating_point() else wide)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #91e1f28d
 class _TimedBlock(nn.Module):
@@ -720,7 +739,9 @@ class VelocityUNet(nn.Module):
     ) -> Tensor:    # velocities, shape of `x`
         "Velocity at images `x`"
         check_tensor("x", x, shape=(None, self.channels, None, None), floating=True)
-        time, skips = self.time(time_embedding(t, self.width)), [self.stem(x)]
+        check_tensor("t", t, shape=(len(x),), floating=True)
+        x = x.to(self.stem.weight.dtype)
+        time, skips = self.time(time_embedding(t, self.width).to(x.dtype)), [self.stem(x)]
         for layer in self.down:
             skips.append(layer(skips[-1], time) if isinstance(layer, _TimedBlock) else layer(skips[-1]))
         first, attention, second = self.middle
@@ -1073,8 +1094,9 @@ def frechet_distance(
     b: Tensor,  # features, shape (M, k)
 ) -> float:     # squared Wasserstein-2 distance of the two fitted Gaussians, >= 0
     "Fréchet distance of two feature sets, the formula of FID"
-    check_tensor("a", a, ndim=2, floating=True)
-    check_tensor("b", b, shape=(None, a.shape[1]), floating=True)
+    check_tensor("a", a, ndim=2, floating=True, finite=True)
+    check_tensor("b", b, shape=(None, a.shape[1]), floating=True, finite=True)
+    check_integer("len(a)", len(a), low=2), check_integer("len(b)", len(b), low=2)
     a, b = a.double(), b.double()
     first, second = torch.cov(a.mT).view(a.shape[1], -1), torch.cov(b.mT).view(a.shape[1], -1)
     values, vectors = torch.linalg.eigh(first)
@@ -1090,6 +1112,8 @@ def precision_recall(
     *, neighbours: int = 3, # the ball of a point reaches to this neighbour; default: Kynkäänniemi et al.
 ) -> tuple[float, float]: # precision: share of fake inside the real balls; recall: share of real inside the fake ones
     "Fidelity and diversity by nearest-neighbour balls"
+    check_tensor("real", real, ndim=2, floating=True, finite=True)
+    check_tensor("fake", fake, shape=(None, real.shape[1]), floating=True, finite=True)
     check_integer("neighbours", neighbours, low=1, high=min(len(real), len(fake)) - 1)
     radius = lambda x: cost_matrix(x, x).kthvalue(neighbours + 1, dim=1).values
     between = cost_matrix(real, fake)

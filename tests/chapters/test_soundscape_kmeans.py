@@ -3,22 +3,20 @@
 import math
 import warnings
 
+import battery
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import minimum_spanning_tree
-from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import haversine_distances
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from weightbook.blocks.kernels import HAS_TRITON, assert_parity
+from weightbook.blocks.kernels import HAS_TRITON
 from weightbook.book.checks import assert_close
 from weightbook.book.settings import load_settings
 from weightbook.estimation import soundscape_kmeans as s5
@@ -115,7 +113,7 @@ def test_a_seed_replays_the_procedure_written_out(seed, k):
             centers, labels, dunn = s5.run_reference(points, weight, k, seed)
     except (ZeroDivisionError, RuntimeWarning):
         return
-    model = s5.WeightedKMeans(k, metric="haversine", random_state=seed).fit(points, sample_weight=weight)
+    model = s5.WeightedKMeans(k, metric="haversine", weighted_init=False, random_state=seed).fit(points, sample_weight=weight)
     assert_close(model.labels_, labels.astype(np.int32))
     assert_close(model.cluster_centers_, centers, rtol=1e-12)
     assert_close(s5.dunn_index(points, model.labels_, metric="haversine"), dunn, rtol=1e-9)
@@ -188,27 +186,7 @@ def test_weighted_seeding_never_starts_at_weightless_points(init):
     assert sorted(map(tuple, starts[0])) == sorted(map(tuple, X[:4]))
 
 
-def test_check_estimator():
-    # like scikit-learn's own KMeans, which is exempt for the same reason: a draw by row cannot know that rows are repeated
-    exempt = {"check_sample_weight_equivalence_on_dense_data": "seeding draws rows"}
-    ran = 0
-    for estimator, check in estimator_checks_generator(s5.WeightedKMeans(), expected_failed_checks=exempt, mark="skip"):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                check(estimator)
-            ran += 1
-        except pytest.skip.Exception:
-            pass
-        except Exception as error:
-            if type(error).__name__ != "SkipTest":
-                raise
-    assert ran > 40
-
-
-def test_clone_and_parameters():
-    model = s5.WeightedKMeans(5, metric="haversine", n_init=2)
-    assert clone(model).get_params() == model.get_params()
+TestEstimator = battery.estimator(s5.WeightedKMeans, {}, lambda model: model.fit(town(60, 0)[0]), at_least=41)
 
 
 # ---- batches, torch, large problems ----------------------------------------------------------------------------------
@@ -242,7 +220,7 @@ def test_selection_is_the_same_on_every_path():
     assert len(one.table) == 60 and one.table.seed.tolist() == list(range(3, 63))
     assert one.curve.max() == one.dunn == one.table.dunn[one.table.dunn.idxmax()]
     row = one.table.query("seed == @one.seed").iloc[0]
-    single = s5.WeightedKMeans(one.k, metric="haversine", random_state=one.seed).fit(points, sample_weight=weight)
+    single = s5.WeightedKMeans(one.k, metric="haversine", weighted_init=False, random_state=one.seed).fit(points, sample_weight=weight)
     assert_close(single.labels_, one.labels.astype(np.int32))
     assert_close(one.model.labels_, single.labels_)
     dunn = s5.dunn_index(points, single.labels_, metric="haversine")
@@ -285,20 +263,22 @@ def test_large_fits_equal_small_ones(options, device, monkeypatch):
     assert large.n_iter_ == small.n_iter_
 
 
-@pytest.mark.skipif(not HAS_TRITON, reason="triton is missing")
-@pytest.mark.parametrize("n", [0, 1, 63, 1000])
-@pytest.mark.parametrize("k, width, payload", [(1, 1, 1), (5, 2, 2), (64, 3, 2), (100, 3, 3)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_kernel_parity(n, k, width, payload, dtype):
-    gen = torch.Generator().manual_seed(n + k)
-    make = lambda *shape: torch.randn(*shape, generator=gen, dtype=torch.float64).to(dtype)  # noqa: E731
+def step_arguments(n, k, width, payload, dtype, generator):
+    make = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
     E, V = make(n, width) + 3, make(k, width) + 3
     if dtype == torch.float32 and n:  # points that are nearly between two centres are decided by rounding
         near = torch.cdist(E.double(), V.double()).topk(min(2, k), largest=False).values
         E = E[near[:, -1] - near[:, 0] > 1e-4] if k > 1 else E
     n = len(E)
-    args = [E, make(n, payload), make(n).abs(), V]
-    assert_parity(s5.lloyd_step_reference, s5.lloyd_step, args, rtol=1e-5 if dtype == torch.float32 else 1e-11)
+    return E, make(n, payload), make(n).abs(), V
+
+
+test_kernel = battery.kernel(
+    s5.lloyd_step_reference, s5.lloyd_step, step_arguments, bounds={torch.float32: 1e-5, torch.float64: 1e-11},
+    rows={"empty": (0, 5, 2, 2), "one point, one centre": (1, 1, 1, 1), "one point": (1, 64, 3, 2), "odd": (63, 5, 2, 2),
+          "fewer points than centres": (63, 100, 3, 3), "one centre": (1000, 1, 1, 1), "full block": (1000, 64, 3, 2),
+          "many": (1000, 100, 3, 3)},
+)
 
 
 def test_the_kernel_serves_whole_fits(monkeypatch):
@@ -424,8 +404,11 @@ def test_a_map_has_numbers_a_scale_and_distinct_neighbours():
     matplotlib.pyplot.close("all")
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    assert run_recipe("soundscape_kmeans", tmp_path).count("'") == 12  # six names
+def six_names(printed: str) -> None:
+    assert printed.count("'") == 12
+
+
+test_recipe = battery.recipe("soundscape_kmeans", check=six_names)
 
 
 def test_benchmark_rows_are_complete():
@@ -472,9 +455,34 @@ REFUSED = {
     "participants": (lambda: s5.simulate_survey(participants=0), ValueError, "`participants`"),
 }
 
+test_bad_input = battery.errors(REFUSED)
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_refused_by_name(case):
-    call, kind, message = REFUSED[case]
-    with pytest.raises(kind, match=message):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("np.abs(axis).sum())", "np.abs(axis).max())"),
+    2: ("half * (r[:, 7] - r[:, 3]) + half * (r[:, 1]", "half * (r[:, 3] - r[:, 7]) + half * (r[:, 1]"),
+    3: ("expit(code * minutes / 60)", "expit(code * minutes / 1440)"),
+    4: ("60 * np.log(1 / epsilon - 1)", "60 * np.log(1 / epsilon)"),
+    5: ("np.tanh(exposure / 2)", "np.tanh(exposure)"),
+    6: ("h = h + xp.cos(a[..., 0]) * xp.cos(b[..., 0])", "h = h + xp.cos(a[..., 0]) * xp.cos(a[..., 0])"),
+    7: ("2 * 6371 * np.arcsin(np.minimum(chord / 2, 1))", "6371 * np.minimum(chord, 2)"),
+    8: ("[1, math.cos(math.radians(latitude))]", "[1, 1]"),
+    9: ("float(weight @ _squared_distance(", "float(weight**2 @ _squared_distance("),
+    10: ("(V * V).sum(-1)[:, None] / -2", "(V * V).sum(-1)[:, None] / -1"),
+    11: ("spread(m) + w.sum() * ((m - c) ** 2).sum()", "spread(m) + ((m - c) ** 2).sum()"),
+    12: ("*(weight * payload[:, d] for d in range(D))", "*(payload[:, d] for d in range(D))"),
+    13: ("c = weighted_means(z, points, weight, c[None])[0]", "c = 2 * c - weighted_means(z, points, weight, c[None])[0]"),
+    14: ("math.sin(lat) * math.cos(lat) * var / 2", "math.sin(lat) * math.cos(lat) * var"),
+    15: ("near = row if j == 0 else xp.minimum(near, row)", "near = row**0.5 if j == 0 else xp.minimum(near, row)"),
+    16: ("(cdf / cdf[:, -1:] <= uniform[:, None])", "(cdf / cdf[:, -1:] <= 1 - uniform[:, None])"),
+    17: ("gap / xp.where(diameter == 0, 1.0, diameter)", "gap / (gap + diameter)"),
+    18: ("nearer = distances[j] < reach", "nearer = distances[j] > reach"),
+    19: ("share[i] = rest * m / (i + 1)", "share[i] = rest * m / M"),
+    20: ("np.subtract(np.dot(E, v, out=score), half, out=score)", "np.add(np.dot(E, v, out=score), half, out=score)"),
+    21: ("n * (itemsize * (width + payload + 1) + 4)", "n * itemsize * (width + payload + 1)"),
+    22: ("reach += half[a] * np.abs(v[a] - best[a])", "reach -= half[a] * np.abs(v[a] - best[a])"),
+}
+TestBreaks = battery.breaks("soundscape_kmeans", BREAKS, until="### The race", aside=r"step_case\(")

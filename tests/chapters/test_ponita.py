@@ -1,14 +1,15 @@
 """PONITA against independent oracles: brute force, NumPy, SciPy, scikit-learn, networkx, autograd, closed forms."""
 
+import itertools
 import math
 import types
 
+import battery
 import networkx as nx
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
@@ -264,6 +265,14 @@ def test_outputs_turn_with_input_and_grid(dim, options):
         assert_close(after, before, rtol=1e-9)
 
 
+def layer_inputs(dtype):
+    return tuple(graphs((5,), dtype=dtype).values())[:3]
+
+
+SEEDS = itertools.count()
+TestLayer = battery.layer(lambda: model(next(SEEDS)), layer_inputs, (F64, torch.float32))
+
+
 def test_the_error_of_a_fixed_grid_is_not_hidden():
     net, inputs = model(num_ori=6), graphs((6,))
     grid = net.grid.clone()
@@ -447,17 +456,14 @@ def test_the_benchmark_writes_complete_rows():
 # ---- recipe ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    printed = run_recipe("ponita", tmp_path)
-    loss, trivial = _two_numbers(printed)
-    assert loss < 0.5 * trivial and "vector" in printed
+def better_than_nothing(printed: str) -> None:
+    "The two numbers of the recipe's first line are the loss and that of a trivial answer"
+    words = printed.splitlines()[0].replace(",", " ").split()
+    loss, trivial = (float(word) for word in words if word[0].isdigit())
+    assert loss < 0.5 * trivial
 
 
-def _two_numbers(text: str) -> tuple[float, float]:
-    "The two numbers of the recipe's first line"
-    words = text.splitlines()[0].replace(",", " ").split()
-    first, second = (float(word) for word in words if word[0].isdigit())
-    return first, second
+test_recipe = battery.recipe("ponita", "vector", check=better_than_nothing)
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -490,8 +496,8 @@ BAD = {
     "conv basis": (lambda: lib.depthwise_conv(torch.ones(4, 2, 3), torch.ones(11, 2, 5), torch.ones(3, 5), EDGES), ValueError, "basis"),  # noqa: E501
     "fibre kernel": (lambda: lib.fiber_conv(torch.ones(4, 2, 3), torch.ones(3, 2, 3)), ValueError, "kernel"),
     "channels": (lambda: lib.SeparableFiberConv(0, 3), ValueError, "channels"),
-    "no output": (lambda: lib.Ponita(1), ValueError, "outputs"),
-    "no input": (lambda: lib.Ponita(0, out_scalar=1), ValueError, "inputs"),
+    "no output": (lambda: lib.Ponita(1), ValueError, "out_scalar"),
+    "no input": (lambda: lib.Ponita(0, out_scalar=1), ValueError, "in_scalar"),
     "read-out": (lambda: lib.Ponita(1, out_scalar=1, readout="edge"), ValueError, "readout"),
     "grid of the plane": (lambda: lib.Ponita(1, out_scalar=1, grid=torch.ones(4, 2)), ValueError, "grid"),
     "no vectors": (lambda: NET(POS, S1), TypeError, "vec"),
@@ -508,9 +514,41 @@ BAD = {
     "egnn flat": (lambda: lib.EGNN()(POS, POS, S1), ValueError, "pos"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_the_door(case):
-    call, error, text = BAD[case]
-    with pytest.raises(error, match=text):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("torch.stack([kappa[a][:, a] for a in act]).mean(0)", "torch.stack([kappa[a] for a in act]).mean(0)"),
+    2: ("reach = torch.stack([act[act[:, top] == y][0].argsort()", "reach = torch.stack([act[act[:, top] == y][0]"),
+    3: ("orbit = torch.stack([H[:, x].min() for x in range(6)])", "orbit = torch.stack([H[:, x].max() - x for x in range(6)])"),
+    4: ("return torch.linalg.vector_norm(r, dim=-1, keepdim=True)\n    if ori_i.ndim", "return r.sum(-1, keepdim=True)\n    if ori_i.ndim"),  # noqa: E501
+    5: ("torch.linalg.vector_norm(r - alpha * o, dim", "torch.linalg.vector_norm(r + alpha * o, dim"),
+    6: ("(r[..., 1:] * o[..., :1]) - r[..., :1] * o[..., 1:]", "(r[..., 1:] * o[..., :1]) + r[..., :1] * o[..., 1:]"),
+    7: ("frame_i.mT @ frame_j], -1)", "frame_j.mT @ frame_i], -1)"),
+    8: ("torch.atan2(sine, cosine)", "torch.atan2(sine, -cosine)"),
+    9: ("ranks == {False: {3}, True: {10 - 6}}", "ranks == {False: {3}, True: {10 - 5}}"),
+    10: ('torch.einsum("ijabc,jac->ibc", whole, f) / N', 'torch.einsum("ijabc,iac->jbc", whole, f) / N'),
+    11: ("whole = k1[:, :, :, None] * k2", "whole = k1[:, :, :, None] + k2"),
+    12: ('torch.einsum("ijac,jac->iac", k1, f)', 'torch.einsum("jiac,jac->iac", k1, f)'),
+    13: ("kernel.reshape(N * N, C) / N", "kernel.reshape(N * N, C)"),
+    14: ("r.norm() * (1 - t**2).sqrt()", "r.norm() * (1 - t**2)"),
+    15: ('torch.einsum("vaf,an->vfn", signal, grid) / len(grid)', 'torch.einsum("vaf,an->vfn", signal, grid)'),
+    16: ("v @ (grid.T @ grid) / 20", "v / 3"),
+    17: ("/ math.pi).pow(-2).mean()", "/ math.pi).pow(-1).mean()"),
+    18: ("model.grid = grid @ Q.T.to(grid)", "model.grid = grid @ Q.to(grid)"),
+    19: ("(powers[-1][..., :, None] * x[..., None, :])", "(powers[-1][..., :, None] + x[..., None, :])"),
+    20: ("(p + 1) * (p + 2) / 2 - p * (p + 2) * rho", "(p + 1) * (p + 2) / 2 - p * (p + 1) * rho"),
+    21: ("self.fiber_kernel.weight.data * (std_1 / std_2)", "self.fiber_kernel.weight.data * (std_2 / std_1)"),
+    22: ("return x + F.linear(F.gelu(", "return x + F.linear(F.relu("),
+    23: ("return energy, -torch.autograd.grad(energy.sum()", "return energy, torch.autograd.grad(energy.sum()"),
+    24: ("L * 2 * widening * V * N * C * C", "L * widening * V * N * C * C"),
+    25: ("E * N * B + E * N * C + V * N * C + C * B", "E * N * B + 2 * E * N * C + V * N * C + C * B"),
+    26: ("(offset * offset).sum(0) ** -1.5", "(offset * offset).sum(0) ** -1.0"),
+    27: ("        vel += dt * coulomb_force(pos, charge)", "        vel += 2 * dt * coulomb_force(pos, charge)"),
+    28: (".sum(2) / (n - 1)", ".sum(2) / n"),
+}
+ASIDE = r"grid_errors\(|(?m:^fig_)|mean_error|step_arms\(\*\*"  # experiments and figures
+TestBreaks = battery.breaks("ponita", BREAKS, until="### Charged particles: the race", aside=ASIDE)

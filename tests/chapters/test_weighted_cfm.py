@@ -1,12 +1,10 @@
 """Weighted flow matching against independent oracles: POT, SciPy, scikit-learn, torchcfm where installed, brute force."""
 
-import itertools
-import json
 import math
-import subprocess
-import sys
 import types
 
+import battery
+import chapter_code
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,6 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 ot = pytest.importorskip("ot")
@@ -26,7 +23,6 @@ pytest.importorskip("accelerate")
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel  # noqa: E402
 from weightbook.blocks.nets import MLP  # noqa: E402
 from weightbook.book.checks import assert_close, rms_error, z_test  # noqa: E402
-from weightbook.book.ledger import find_notebook  # noqa: E402
 from weightbook.weighting import weighted_cfm as wcfm  # noqa: E402
 
 
@@ -219,9 +215,7 @@ def test_training_approaches_the_exact_field():
 # ---- the rule --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_the_rule_is_a_scikit_learn_estimator():
-    check_estimator(wcfm.EpsilonRule())
+TestEpsilonRule = battery.estimator(wcfm.EpsilonRule, fitted=lambda rule: rule.fit(cloud(60).numpy()))
 
 
 @pytest.mark.parametrize("rule", ["threshold", "elbow", "kappa"])
@@ -411,15 +405,7 @@ def test_the_benchmark_writes_complete_rows():
 # ---- recipe ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    cells = json.loads(find_notebook("weighted_cfm").read_text(encoding="utf-8"))["cells"]
-    start = next(i for i, cell in enumerate(cells) if "## Use it" in "".join(cell["source"]))
-    codes = itertools.takewhile(lambda cell: cell["cell_type"] == "code", cells[start + 1 :])
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text("\n".join("".join(cell["source"]) for cell in codes), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "ε =" in done.stdout and "W2 to the data" in done.stdout
+test_recipe = battery.recipe("weighted_cfm", "ε =", "W2 to the data")
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -479,9 +465,45 @@ BAD = {
     "step": (lambda: wcfm.training_step("FM", nn.Linear(2, 2), X, eps=1.0), ValueError, "arm"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_the_door(case):
-    call, error, text = BAD[case]
-    with pytest.raises(error, match=text):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("(prediction - target).square().flatten(1).mean(1)", "(prediction - target).square().flatten(1).sum(1)"),
+    2: ("(x1 - x0)[cell == k].mean()", "x1[cell == k].mean()"),
+    3: ("(mass * (grid - x0)).sum(1)", "(mass * grid).sum(1)"),
+    4: ("density = torch.exp(phi[:, None] + psi - C / 0.5)", "density = torch.exp(phi[:, None] - psi - C / 0.5)"),
+    5: ("psi.exp() * torch.exp(-C / 0.5) * losses", "torch.exp(-C / 0.5) * losses"),
+    6: ("scaled = cost.detach() / -eps", "scaled = cost.detach() / eps"),
+    7: ("scaled.softmax(0) * len(scaled)", "scaled.softmax(0)"),
+    8: ("Z = w.mean()", "Z = w.sum()"),
+    9: ("fields[1.5][1]), 0.0", "fields[math.inf][1]), 0.0"),
+    10: ("torch.exp(log_f - log_z), torch.exp(log_g - log_z)", "torch.exp(log_f), torch.exp(log_g)"),
+    11: ("2 * log_z - torch.logsumexp(2 * L.flatten(), 0)", "log_z - torch.logsumexp(2 * L.flatten(), 0)"),
+    12: ("-(tilt.f.log() + tilt.log_z)[:, None]", "-tilt.f.log()[:, None]"),
+    13: ("torch.exp(-phi[:, None] - psi) * pot_plan", "torch.exp(phi[:, None] + psi) * pot_plan"),
+    14: ("inner, outer = ring(36, 1.0)", "inner, outer = ring(36, 1.0) + 0.5"),
+    15: ("(C == C.min()).double()", "(C == C.max()).double()"),
+    16: ("(torch.softmax(-fine, 0) * fine).sum().item()", "fine.mean().item()"),
+    17: ("x * y - 2 / (e + 2)", "x * y - 2 / (e + 4)"),
+    18: ("math.sqrt(1 + 8 / e) / (1 + 4 / e)", "(1 + 8 / e) / (1 + 4 / e)"),
+    19: ("/ ((1 - t) ** power * eps)", "/ eps"),
+    20: ("cost=cost), math.sqrt(x0[0].numel())", "cost=cost), float(x0[0].numel())"),
+    21: ("(steps / times.diff().to(steps)[:, None])", "(steps * times.diff().to(steps)[:, None])"),
+    22: ("return path_energy(path, times) - straight", "return path_energy(path, times) + straight"),
+    23: ("assert w2**2 <= path_energy(straight, times)", "assert w2**2 <= curvature(straight, times)"),
+    24: ("rest = C - C.mean() - rows[:, None] - columns", "rest = C - C.mean() - rows[:, None] + columns"),
+    25: ("passes = 4 if fused", "passes = 3 if fused"),
+}
+
+
+def derivation() -> list[str]:
+    "The derivation, the pairs and losses, and the cost model on the GPU, in order"
+    first = chapter_code.derivation("weighted_cfm", "### Sampling")
+    return first + chapter_code.derivation("weighted_cfm", "### The race", start="### What weighting costs")
+
+
+TestBreaks = battery.breaks("weighted_cfm", BREAKS, sources=derivation)

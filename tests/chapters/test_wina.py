@@ -5,16 +5,18 @@ import itertools
 import sys
 import types
 
+import battery
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 transformers = pytest.importorskip("transformers")
+
+from toy_families import CONFIGS, family  # noqa: E402
 
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel  # noqa: E402
 from weightbook.blocks.lm import toy_llama  # noqa: E402
@@ -22,32 +24,6 @@ from weightbook.book.checks import assert_close, rms_error  # noqa: E402
 from weightbook.lowbit import wina  # noqa: E402
 
 IDS = torch.randint(97, (2, 40), generator=torch.Generator().manual_seed(0))
-SIZE = dict(
-    hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2,
-    vocab_size=97, bos_token_id=0, eos_token_id=1, pad_token_id=2, max_position_embeddings=256,
-)
-CONFIGS = {
-    "llama": lambda: transformers.LlamaConfig(**SIZE, tie_word_embeddings=True),
-    "mistral": lambda: transformers.MistralConfig(**SIZE),
-    "qwen2": lambda: transformers.Qwen2Config(**SIZE, tie_word_embeddings=True),
-    "qwen3": lambda: transformers.Qwen3Config(**SIZE, head_dim=8),
-    "phi3": lambda: transformers.Phi3Config(**SIZE),
-}
-
-
-def family(name: str) -> nn.Module:
-    "A random model of a family with gains and biases that are not trivial"
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name]()).eval().requires_grad_(False)
-        for key, weight in model.named_parameters():
-            if "norm" in key:
-                weight.uniform_(0.5, 1.5)
-            elif weight.ndim == 1:
-                weight.normal_(0, 0.1)
-            else:
-                weight.normal_(0, 0.3 if "embed" in key else weight.shape[1] ** -0.5)
-    return model
 
 
 # ---- gates -----------------------------------------------------------------------------------------------------------
@@ -158,6 +134,11 @@ def test_zero_sparsity_is_the_dense_model_and_densify_undoes(name, criterion):
     assert rms_error(wina.sparsify(model, 0.6, criterion=criterion)(IDS).logits, dense) > 1e-3
     assert rms_error(wina.densify(model)(IDS).logits, dense) < 1e-4
     assert not any(isinstance(m, wina.SparseLinear) for m in model.modules())
+
+
+TestConverter = battery.converter(
+    lambda: family("llama"), lambda model: wina.sparsify(model, 0.6), IDS, undo=wina.densify,
+    refused=lambda model: wina.sparsify(model, {"model.layers.1.mlp.down_proj": 0.5, "lm_head": 0.5}))
 
 
 def test_a_gated_layer_is_a_masked_product_with_a_dense_start():
@@ -324,9 +305,7 @@ def test_task_scores_prefer_normalised_accuracy(monkeypatch):
 # ---- recipe ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    printed = run_recipe("wina", tmp_path)
-    assert "A weight matrix is" in printed and "sparse" in printed
+test_recipe = battery.recipe("wina", "A weight matrix is", "sparse")
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -371,9 +350,31 @@ BAD = {
     "product shape": (lambda: wina.sparse_gemv(torch.ones(3), W.T.contiguous(), X > 0), ValueError, "x"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_the_door(case):
-    call, error, text = BAD[case]
-    with pytest.raises(error, match=text):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: (".norm(dim=0)", ".norm(dim=1)"),
+    2: ("scores.topk(keep, dim=-1, sorted=False)", "scores.topk(keep, dim=-1, sorted=False, largest=False)"),
+    3: ("gram.diagonal().sum() + (gram.sum() - gram.trace())", "gram.diagonal().sum() - (gram.sum() - gram.trace())"),
+    4: ("(z * column_norms(W_hat)) ** 2", "z**2 * column_norms(W_hat)"),
+    5: (".Vh.mT", ".Vh"),
+    6: ("column_norms(W_hat * a)", "column_norms(W_hat / a)"),
+    7: ("column_norms(W)[dropped] ** 2", "column_norms(W)[dropped]"),
+    8: ("-W2 @ (z1 - y1)", "W2 @ (z1 - y1)"),
+    9: ("<= (1 + alpha) * u.square().sum() + (1 + 1 / alpha)", "<= (1 - alpha) * u.square().sum() + (1 - 1 / alpha)"),
+    10: ("A = W2 @ W1", "A = W1 @ W2"),
+    11: ("h.square().mean(-1, keepdim=True)", "h.abs().mean(-1, keepdim=True)"),
+    12: ("middle.mT @ after", "after.mT @ middle"),
+    13: ("toy_size = dict(layers=3, width=64, heads=8, kv_heads=2", "toy_size = dict(layers=3, width=64, heads=8, kv_heads=4"),
+    14: ("3 * d * f", "2 * d * f"),
+    15: ("np.interp(sparsity, cdf", "np.interp(1 - sparsity, cdf"),
+    16: ("gate_act.abs() > check_real", "gate_act.abs() <= check_real"),
+    17: ("n: s[n] + step / weight[n]}", "n: s[n] + step}"),
+    18: ("(m * n * (1 - sparsity) + m + n)", "(m * n * sparsity + m + n)"),
+    19: ("z_test(draws, 1 - 0.65**4", "z_test(draws, 0.65**4"),
+}
+TestBreaks = battery.breaks("wina", BREAKS, until="### The race", aside=r"_contest\(")

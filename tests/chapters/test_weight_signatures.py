@@ -4,10 +4,10 @@ import copy
 import math
 import types
 
+import battery
 import numpy as np
 import pytest
 import torch
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -495,8 +495,7 @@ def test_the_benchmark_writes_complete_rows():
     assert len(rows) == 11 and all(row["ratio"] > 0 and row["chapter"] == "weight_signatures" for row in rows)
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    assert "every bit is back: True" in run_recipe("weight_signatures", tmp_path)
+test_recipe = battery.recipe("weight_signatures", "every bit is back: True")
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -542,9 +541,28 @@ BAD = {
     "study": (lambda: ws.Study("svhn", "", "vgg-5", 1, 1, 1, 1, 1, 1), ValueError, "source"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_by_name(case):
-    call, error, words = BAD[case]
-    with pytest.raises(error, match=words):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("return (v.to(wide) - projection_coefficient(v, a)", "return (v.to(wide) + projection_coefficient(v, a)"),
+    2: ("assert_close(project_out(robust - clean, a), rws, rtol", "assert_close(project_out(robust + clean, a), rws, rtol"),
+    3: ("robust - (kappa - 1) * a, rtol", "robust - kappa * a, rtol"),
+    4: ("rws.norm() ** 2 + kappa**2 * a.norm() ** 2", "rws.norm() ** 2 + kappa * a.norm() ** 2"),
+    5: ("-torch.linalg.solve(C + noise, noise @ w0)", "-torch.linalg.solve(C, noise @ w0)"),
+    6: ("wiener = W @ C @ torch.linalg.inv(C + noise)", "wiener = W @ torch.linalg.inv(C + noise)"),
+    7: ("alone = -(g @ r) / (r @ H @ r)", "alone = (g @ r) / (r @ H @ r)"),
+    8: ("joint = -torch.linalg.solve(R.T @ H @ R, R.T @ g)", "joint = -torch.linalg.solve(R.T @ R, R.T @ g)"),
+    9: ("(original.to(wide) + torch.tensordot(", "(original.to(wide) - torch.tensordot("),
+    10: ("value = torch.lerp(self.ends[0], self.ends[1], step)", "value = torch.lerp(self.ends[1], self.ends[0], step)"),
+    11: ("* torch.exp2(value)", "* torch.exp(value)"),
+    12: ("return torch.atanh(value) if", "return torch.tanh(value) if"),
+    13: ("sum(math.ceil(size * bits / 8) + 8 for", "sum(math.ceil(size * bits / 8) + 4 for"),
+    14: ("layer.momentum = len(x) / (seen + len(x))", "layer.momentum = 1 / (seen + len(x))"),
+    15: ("z_test(d * chance**2, 1.0)", "z_test(d**2 * chance**2, 1.0)"),
+    16: ('{"on": (count + 2) * size', '{"on": (count + 1) * size'),
+}
+TestBreaks = battery.breaks("weight_signatures", BREAKS, until="### The race")

@@ -3,16 +3,15 @@
 import itertools
 import math
 import pickle
-import warnings
 
+import battery
+import chapter_code
 import numpy as np
 import pytest
 import torch
-from chapter_code import run_recipe
 from numpy.polynomial import hermite_e, legendre
 from scipy import linalg, stats
 from sklearn.linear_model import LinearRegression
-from sklearn.utils.estimator_checks import check_estimator
 
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel
 from weightbook.book.checks import assert_close, z_test
@@ -246,14 +245,16 @@ def test_torch_fits_are_numpys_and_dependent_columns_get_the_least_norm():
     assert_close(a, np.array([0.5, 0.5, 0.5, 0.0]), rtol=1e-10)
 
 
-@pytest.mark.parametrize("estimator", [dls.WeightedLeastSquares, dls.AveragedLeastSquares])
-def test_the_regressors_are_scikit_learn_estimators(estimator):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check_estimator(estimator())
+def fitted(model):
+    x = dls.sample_repeated_dpp(LEG, 18, rng=18)
+    return model.set_params(basis=LEG).fit(x, x[:, 0] ** 2)
 
 
-def test_a_fitted_regressor_survives_pickling():
+TestWeightedRegressor = battery.estimator(dls.WeightedLeastSquares, fitted=fitted)
+TestAveragedRegressor = battery.estimator(dls.AveragedLeastSquares, fitted=fitted)
+
+
+def test_an_averaged_fit_keeps_the_coefficients_of_its_blocks_and_survives_pickling():
     x = dls.sample_repeated_dpp(LEG, 18, rng=18)
     model = dls.AveragedLeastSquares(LEG, blocks=3).fit(x, x[:, 0] ** 2)
     assert_close(pickle.loads(pickle.dumps(model)).predict(x), model.predict(x), rtol=1e-12)
@@ -321,9 +322,7 @@ def test_proposals_grow_as_the_harmonic_number():
         z_test(used, m * sum(1 / i for i in range(1, m + 1)))
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    out = run_recipe("dpp_least_squares", tmp_path)
-    assert "42 runs, 21 coefficients" in out
+test_recipe = battery.recipe("dpp_least_squares", "42 runs, 21 coefficients")
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -364,9 +363,75 @@ BAD = {
     "small blocks": (lambda: dls.AveragedLeastSquares(LEG, blocks=3).fit(ROW, np.zeros(15)), ValueError, "blocks"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_the_door(case):
-    call, error, text = BAD[case]
-    with pytest.raises(error, match=text):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("return k / np.sqrt(4.0 * k**2 - 1)", "return k / np.sqrt(4.0 * k**2 + 1)"),
+    2: (
+        "out = xp.linalg.solve(r, q.swapaxes(-1, -2) @ values)",
+        "out = xp.linalg.solve(r.swapaxes(-1, -2), q.swapaxes(-1, -2) @ values)",
+    ),
+    3: ("assert_close(e2 + ((a - c) ** 2).sum(-1)", "assert_close(e2 + (a**2 - c**2).sum(-1)"),
+    4: ("<= lam**-1.0 * g_n", "<= lam * g_n"),
+    5: ("return basis.m**0.5 * basis.direction(x)", "return basis.direction(x)"),
+    6: ("z_test(g_n, 1.0 * e2", "z_test(g_n, 1.1 * e2"),
+    7: ("(error <= (1 + lam**-0.5 * zeta**0.5) * minimax)", "(error <= (lam**0.5 * zeta**0.5) * minimax)"),
+    8: ("return delta + (1 - delta) * math.log1p(-delta)", "return delta - (1 - delta) * math.log1p(-delta)"),
+    9: ("z_test((b_g**2).sum(-1), 6 / 40 * e2", "z_test((b_g**2).sum(-1), 7 / 40 * e2"),
+    10: (
+        "return density.alpha * basis.christoffel(x) + (1 - density.alpha) * h",
+        "return density.alpha * basis.christoffel(x) + h",
+    ),
+    11: ("phi.swapaxes(-1, -2)) / math.factorial(3)", "phi.swapaxes(-1, -2)) / 3**3"),
+    12: ("np.diag(K3)) - K3**2)", "np.diag(K3)) + K3**2)"),
+    13: ("** 2).sum(-1) / (6 - k + 1)", "** 2).sum(-1) / (6 - k + 2)"),
+    14: ("harmonic = 6 * sum(1 / i for i in range(1, 7))", "harmonic = 6 * sum(1 / i for i in range(2, 7))"),
+    15: ("np.arange(m - 1.0, 0.0, -1.0)", "np.arange(m - 1.5, -0.5, -1.0)"),
+    16: ("rng.beta(t[:-1], t[1:] + 2", "rng.beta(t[:-1], t[1:] + 1"),
+    17: ("constant = math.factorial(n - m) * n**m", "constant = math.factorial(n - m) * m**n"),
+    18: (
+        "rest = _draw_density(basis, (count, n - basis.m), density, rng)",
+        'rest = _draw_density(basis, (count, n - basis.m), "measure", rng)',
+    ),
+    19: (
+        'z_test(fit_coefficients(leg, x, f(x), w), c, name="eq. (19)")',
+        'z_test(fit_coefficients(leg, x, f(x), "measure"), c, name="eq. (19)")',
+    ),
+    20: ("mean = (1 - 5 / 12) * np.eye(5) + 5 / 12", "mean = (1 - 4 / 12) * np.eye(5) + 4 / 12"),
+    21: ("12 / (12 - 5 + 1) * np.eye(5)", "12 / (12 - 5) * np.eye(5)"),
+    22: ("(inverse > n / (n - 6) / (1 - delta)).mean()", "(inverse < n / (n - 6) / (1 - delta)).mean()"),
+    23: ("<= 6 / n * norms[0]", "<= 3 / n * norms[0]"),
+    24: ("6 / (n * left**2 * share**2)", "6 / (n * share**2) / 100"),
+    25: ("theorem = 4 * 6 / (n * 0.25**2) + 0.1", "theorem = 4 * 6 / n * 0.25**2"),
+    26: ("single.reshape(-1, 4).mean(1) / 4", "single.reshape(-1, 4).mean(1) / 2"),
+    27: ("(10 - 6) / 10 * e2", "(10 - 5) / 10 * e2"),
+    28: ("z_test((deviation**2).sum(-1), 6 * e2", "z_test((deviation**2).sum(-1), 12 * e2"),
+    29: ("assert second <= first + 4", "assert second >= first + 4"),
+    30: ("5 / (12 - 5 + 1) * (five", "5 / (12 - 5) * (five"),
+    31: ("assert (error[stable] <= factor * minimax).all()", "assert (error[stable] >= factor * minimax).all()"),
+    32: ("(leg(block) ** 2).sum(-1)[..., None, None]).sum(1)", "(leg(block) ** 2).sum(-1)[..., None, None]).mean(1)"),
+    33: ("(e2 - repulsion) / r", "(e2 + repulsion) / r"),
+    34: ("bound = min(1 / (1 - delta), 1 / (r * (1 - delta) ** 2)) / stable.mean()", "bound = (1 - delta) ** 2 / r"),
+    35: (
+        "assert failing <= 10 * np.exp(-6 * chernoff_rate(0.75)) <=",
+        "assert failing >= 10 * np.exp(-6 * chernoff_rate(0.75)) >=",
+    ),
+    36: ("return (above(dpp) - above(iid)).max()", "return (above(iid) - above(dpp)).max()"),
+    37: ("np.exp(-144 * 7 / 12 * chernoff_rate(0.75) / 6)", "np.exp(-144 / 12 * 7 / 12 * chernoff_rate(0.75) / 6)"),
+    38: ("<= beta / (stable.mean() * 0.25)", "<= beta * stable.mean() * 0.025"),
+    39: ("return 2 * m**3 * (harmonic - 1) + 4 * m**3", "return 2 * m**3 * harmonic + 4 * m**3"),
+}
+
+
+def derivation() -> list[str]:
+    "The derivation, and what eq. (39) needs: its function and its check"
+    cells = chapter_code.derivation("dpp_least_squares", "### Several variables and data")
+    later = chapter_code.derivation("dpp_least_squares", "### The kernel")
+    return cells + [s for s in later if "def chain_operations" in s or 'name="eq. (39)"' in s]
+
+
+TestBreaks = battery.breaks("dpp_least_squares", BREAKS, sources=derivation)

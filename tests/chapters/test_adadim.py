@@ -6,15 +6,17 @@ import sys
 import types
 from functools import partial
 
+import battery
 import numpy as np
 import pytest
 import torch
-from chapter_code import run_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 transformers = pytest.importorskip("transformers")
+
+from toy_families import CONFIGS, family  # noqa: E402
 
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel  # noqa: E402
 from weightbook.blocks.lm import capture_inputs, toy_llama  # noqa: E402
@@ -24,28 +26,6 @@ from weightbook.lowbit import adadim  # noqa: E402
 from weightbook.lowbit.quantizers import GPTQ, QuantLinear, load_quantized, quantize_groups, save_quantized  # noqa: E402
 
 IDS = torch.randint(97, (4, 24), generator=torch.Generator().manual_seed(0))
-SIZE = dict(
-    hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=4,
-    vocab_size=97, bos_token_id=0, eos_token_id=1, pad_token_id=2, max_position_embeddings=256,
-)
-CONFIGS = {
-    "llama": lambda: transformers.LlamaConfig(**SIZE, tie_word_embeddings=True),
-    "mistral": lambda: transformers.MistralConfig(**SIZE),
-    "qwen2": lambda: transformers.Qwen2Config(**SIZE, tie_word_embeddings=True),
-    "qwen3": lambda: transformers.Qwen3Config(**SIZE, head_dim=8),
-    "phi3": lambda: transformers.Phi3Config(**SIZE),
-}
-
-
-def family(name: str) -> nn.Module:
-    "A random model of a family"
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name]()).eval().requires_grad_(False)
-        for key, weight in model.named_parameters():
-            if weight.ndim == 2:
-                weight.normal_(0, 0.3 if "embed" in key else weight.shape[1] ** -0.5)
-    return model
 
 
 def toy(**options) -> nn.Module:
@@ -84,9 +64,12 @@ def test_rounding_is_the_papers_to_the_last_bit(rows, columns, size, bits, dim, 
     gen = torch.Generator().manual_seed(rows * 100 + columns * 10 + size)
     weight = scale * (torch.randn(rows * size, columns * size, generator=gen) + shift)
     expected = numpy_round(weight, bits, size, dim)
-    assert torch.equal(adadim.minmax_round(weight, bits, size, dim), expected)
-    assert torch.equal(adadim.minmax_round_reference(weight, bits, size, dim), expected)
-    assert torch.equal(quantize_groups(weight, bits, size, dim).dequantize(), expected)
+    assert torch.equal(adadim.minmax_round(weight, bits, size, dim, False), expected)
+    assert torch.equal(adadim.minmax_round_reference(weight, bits, size, dim, False), expected)
+    assert torch.equal(quantize_groups(weight, bits, size, dim, zero_in_range=False).dequantize(), expected)
+    ours = adadim.minmax_round_reference(weight, bits, size, dim)
+    assert torch.equal(adadim.minmax_round(weight, bits, size, dim), ours)
+    assert torch.equal(quantize_groups(weight, bits, size, dim).dequantize(), ours)
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="needs triton")
@@ -97,7 +80,7 @@ def test_the_kernel_rounds_to_the_last_bit(shape, bits, dim):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(3)) + 0.5
     size = math.gcd(*shape)
     with force_kernel():
-        assert torch.equal(adadim.minmax_round(weight, bits, size, dim), numpy_round(weight, bits, size, dim))
+        assert torch.equal(adadim.minmax_round(weight, bits, size, dim, False), numpy_round(weight, bits, size, dim))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
@@ -128,7 +111,7 @@ def test_the_error_model_is_its_sum(dim):
         for i in range(8):
             group = W[o, i // 4 * 4 : i // 4 * 4 + 4] if dim == "oc" else W[o // 4 * 4 : o // 4 * 4 + 4, i]
             total += h[i].item() * ((group.max() - group.min()).item() / 7) ** 2 / 12
-    assert_close(adadim.expected_error(W, h, 3, 4, dim), total, rtol=1e-6)
+    assert_close(adadim.expected_error(W, h, 3, 4, dim, zero_in_range=False), total, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dim", adadim.DIMS)
@@ -236,7 +219,7 @@ def brute_search(model: nn.Module, ids: torch.Tensor, bits: int, size: int, name
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_search_is_the_published_algorithm_in_every_family(name):
-    model = family(name)
+    model = family(name, num_key_value_heads=4)
     before = copy.deepcopy(model.state_dict())
     found = adadim.search_dims(model, IDS, 3, 32)
     names = found.module[found.layer == 0].tolist()  # q, k, v, o, gate, up, down, or the fused ones
@@ -278,7 +261,7 @@ def test_another_rounder_is_asked_by_full_name():
 
 def test_rtn_ada_leaves_the_chosen_rounding_and_nothing_else():
     model, exact = toy(), toy()
-    report = adadim.adadim_(model, IDS, 3, 32, pack=False)
+    report = adadim.adadim_(model, IDS, 3, 32, pack=False).query("fate == 'converted'")
     weights = dict(exact.named_parameters())
     for row in report.itertuples():
         key = f"model.layers.{row.layer}.{row.module}.weight"
@@ -300,7 +283,7 @@ def test_packed_and_plain_models_say_the_same_and_survive_a_file(base, tmp_path)
 
 def test_gptq_ada_is_gptq_in_the_chosen_direction():
     model, exact = toy(layers=1), toy(layers=1)
-    report = adadim.adadim_(model, IDS, 3, 32, "gptq", pack=False)
+    report = adadim.adadim_(model, IDS, 3, 32, "gptq", pack=False).query("fate == 'converted'")
     inputs = capture_inputs(exact, IDS, "model.layers.*")
     assert set(report.choice) == {"oc", "ic"}
     for row in report.itertuples():
@@ -443,7 +426,7 @@ def test_awq_search_finds_the_best_exponent_and_restores():
 def test_awq_clip_against_brute_force():
     gen = torch.Generator().manual_seed(0)
     W, X = torch.randn(3, 8, generator=gen), torch.randn(30, 8, generator=gen)
-    clipped, best = adadim.awq_clip(W, X.T @ X / 30, 2, 4, steps=10)
+    clipped, best = adadim.awq_clip(W, X.T @ X / 30, 2, 4, steps=10, zero_in_range=False)
     for o in range(3):
         for k in (0, 4):
             group, errors = W[o, k : k + 4].numpy(), []
@@ -509,10 +492,7 @@ def test_task_scores_ask_the_harness_for_the_papers_shots(monkeypatch):
 # ---- the page's recipe -----------------------------------------------------------------------------------------------
 
 
-def test_the_recipe_runs_as_it_stands(tmp_path):
-    printed = run_recipe("adadim", tmp_path)
-    assert "bits a weight" in printed and "A weight matrix is" in printed
-    assert not [path for path in tmp_path.iterdir() if path.name != "recipe.py"]
+test_recipe = battery.recipe("adadim", "bits a weight", "A weight matrix is")
 
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
@@ -544,9 +524,27 @@ BAD = {
     "blocks count": (lambda: adadim.calibration_blocks(None, ["a"], count=0), ValueError, "count"),
 }
 
+test_bad_input = battery.errors(BAD)
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_the_door(case):
-    call, error, text = BAD[case]
-    with pytest.raises(error, match=text):
-        call()
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the chapter says, what is put in its place)
+BREAKS = {
+    1: ("zero = np.clip(-np.rint(v.min() / step), 0, top)", "zero = np.clip(np.rint(v.max() / step), 0, top)"),
+    2: ('quantize_groups(W.T.contiguous(), 3, 32, dim="oc").dequantize().T', 'quantize_groups(W, 3, 32, dim="oc").dequantize()'),
+    3: ("z_test(loss, 8 * h.sum().item() / 12", "z_test(loss, 8 * h.sum().item() / 6"),
+    4: ("step.square().flatten(1) / 12 * share", "step.square().flatten(1) / 6 * share"),
+    5: ("(a**2 * 4 * 20**2 + 508) / (4 * 20**2 + 508)", "(a * 4 * 20**2 + 508) / (4 * 20**2 + 508)"),
+    6: ("errors[winner].mean():", "-errors[winner].mean():"),
+    7: ("quantize_groups(W * t, 3, 16, dim=dim)", "quantize_groups(W * t[:, None], 3, 16, dim=dim)"),
+    8: ('plain["ic"][:, P], rtol=0)', 'plain["ic"][P], rtol=0)'),
+    9: ("(Q + errors * U.diagonal() - W)", "(Q - errors * U.diagonal() - W)"),
+    10: ("energy.double().topk(count).values", "energy.double().topk(count, largest=False).values"),
+    11: ("8 * torch.outer(torch.tensor([1.0, 4.0, 1.0])", "8 * torch.outer(torch.tensor([1.0, 2.0, 1.0])"),
+    12: ("t / (t.max() * t.min()).sqrt()", "t / (t.max() * t.min())"),
+    13: ("((E @ blocks) * E).sum(2).T", "(E * E).sum(2).T"),
+    14: ("(scope is not before or not hand_on)", "(scope is before or not hand_on)"),
+    15: ("return 2 * itemsize * rows * columns", "return itemsize * rows * columns"),
+}
+TestBreaks = battery.breaks("adadim", BREAKS, until="### The race")

@@ -1,0 +1,164 @@
+"""The launches that are compiled ahead of time: one row, or one loop of rows, a kernel."""
+
+import itertools
+
+import torch
+from aot import Row
+
+HALVES = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float32, *HALVES)
+TABLE: list[Row] = []
+
+
+def name(dtype: torch.dtype) -> str:
+    return str(dtype)[6:]
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+# ---- blocks.kernels --------------------------------------------------------------------------------------------------
+
+from weightbook.blocks.kernels import scale_add  # noqa: E402
+
+for dtype, n in itertools.product(FLOATS, (4096, 1)):
+    call = lambda dtype=dtype, n=n: scale_add(random(n, dtype=dtype), random(n, dtype=dtype), 0.5)
+    TABLE.append(Row("kernels", f"{n} numbers, {name(dtype)}", call, wide=n > 1))
+
+# ---- compander -------------------------------------------------------------------------------------------------------
+
+from weightbook.reparam.compander import compand  # noqa: E402
+
+
+def companded(dtype: torch.dtype, n: int, learnable: bool) -> None:
+    v = random(n, dtype=dtype).requires_grad_()
+    a, b = (torch.tensor(0.7, requires_grad=learnable) for _ in range(2))
+    compand(v, a, b).backward(torch.ones_like(v))
+
+
+for dtype, n, learnable in itertools.product(FLOATS, (4096, 1), (False, True)):
+    call = lambda args=(dtype, n, learnable): companded(*args)
+    case = f"{n} weights, {name(dtype)}{', a and b learnt' if learnable else ''}"
+    TABLE.append(Row("compander", case, call, wide=n > 1))
+
+# ---- adadim ----------------------------------------------------------------------------------------------------------
+
+from weightbook.lowbit.adadim import minmax_round  # noqa: E402
+
+for dtype, dim, g in itertools.product(FLOATS, ("oc", "ic"), (32, 128, -1, 3)):
+    call = lambda args=(dtype, dim, g): minmax_round(random(384, 384, dtype=args[0]), 4, args[2], args[1])
+    TABLE.append(Row("adadim", f"{dim}, groups of {g}, {name(dtype)}", call, wide=g > 3))
+
+# ---- quantizers ------------------------------------------------------------------------------------------------------
+
+from weightbook.lowbit import quantizers  # noqa: E402
+
+
+def packed(bits: int, dim: str, batch: int, group: int, indexed: bool, dtype: torch.dtype) -> None:
+    q = quantizers.quantize_groups(random(256, 256), bits, group, dim).to(dtype=dtype)
+    if indexed:
+        index = torch.arange(256).flip(0).int() // group
+        q = quantizers.QuantizedWeight(q.codes, q.scale, q.zero, bits, dim, group, index)
+    quantizers.packed_linear(random(batch, 256, dtype=dtype), quantizers.PackedWeight.pack(q))
+
+
+for bits, batch, (dim, indexed, group), dtype in itertools.product(
+    range(1, 9), (1, 2, 4, 8), (("oc", False, 64), ("oc", True, 64), ("ic", False, 64)), (torch.float16,)
+):
+    call = lambda args=(bits, dim, batch, group, indexed, dtype): packed(*args)
+    case = f"product, {bits} bits, {dim}{', group index' if indexed else ''}, {batch} tokens, {name(dtype)}"
+    TABLE.append(Row("quantizers", case, call))
+
+
+def column_block(group: int) -> None:
+    weight, inputs = random(64, 256), random(512, 256)
+    found = quantizers.GPTQ(torch.nn.Linear(256, 64, bias=False).requires_grad_(False))
+    found.add_batch(inputs)
+    found.quantize(4, group)
+
+
+for group in (-1, 128, 64, 32, 16):
+    TABLE.append(Row("quantizers", f"columns of GPTQ, groups of {group}", lambda group=group: column_block(group)))
+
+# ---- wina ------------------------------------------------------------------------------------------------------------
+
+from weightbook.lowbit import wina  # noqa: E402
+
+
+def gated(batch: int, dtype: torch.dtype) -> None:
+    weight_t = random(256, 512, dtype=dtype)
+    wina.sparse_gemv(random(batch, 256, dtype=dtype), weight_t, norms=weight_t.float().norm(dim=1), tau=0.5)
+
+
+for dtype, batch in itertools.product(FLOATS, (1, 2, 4)):
+    call = lambda args=(batch, dtype): gated(*args)
+    TABLE.append(Row("wina", f"gated product, {batch} tokens, {name(dtype)}", call, wide=True))
+
+# ---- soundscape k-means ----------------------------------------------------------------------------------------------
+
+from weightbook.estimation import dpp_least_squares, soundscape_kmeans  # noqa: E402
+
+
+def lloyd(e: int, d: int, k: int, dtype: torch.dtype) -> None:
+    points = random(5000, e, dtype=dtype)
+    soundscape_kmeans.lloyd_step(points, random(5000, d, dtype=dtype), random(5000, dtype=dtype).abs(), points[:k])
+
+
+for (e, d), k, dtype in itertools.product(
+    ((2, 2), (3, 2), (3, 3), (1, 1)), (2, 4, 8, 16, 32, 64, 128, 256), (torch.float32, torch.float64)
+):
+    call = lambda args=(e, d, k, dtype): lloyd(*args)
+    TABLE.append(Row("soundscape_kmeans", f"{e} coordinates, {d} averaged, {k} centres, {name(dtype)}", call))
+
+# ---- dpp least squares -----------------------------------------------------------------------------------------------
+
+
+def filtered(m: int, dtype: torch.dtype) -> None:
+    features = torch.nn.functional.normalize(random(2, 8, m, dtype=dtype), dim=-1)
+    uniforms, frame = torch.rand(2, 8, dtype=dtype), torch.zeros(2, m, m, dtype=dtype)
+    dpp_least_squares.filter_proposals(features, uniforms, frame, torch.zeros(2, dtype=torch.int64))
+
+
+for m, dtype in itertools.product((10, 32, 50, 100, 128), (torch.float32, torch.float64)):
+    TABLE.append(Row("dpp_least_squares", f"m = {m}, {name(dtype)}", lambda args=(m, dtype): filtered(*args)))
+
+# ---- weight signatures -----------------------------------------------------------------------------------------------
+
+from weightbook.adapting.weight_signatures import patch_tensor  # noqa: E402
+
+for dtype, n, count in itertools.product(FLOATS, (4096, 1), (1, 3)):
+    call = lambda args=(dtype, n, count): patch_tensor(
+        random(args[1], dtype=args[0]), random(args[2], args[1], dtype=args[0]), [0.5] * args[2])
+    TABLE.append(Row("weight_signatures", f"{n} weights, {count} signatures, {name(dtype)}", call, wide=n > 1))
+
+# ---- weighted cfm ----------------------------------------------------------------------------------------------------
+
+from weightbook.weighting.weighted_cfm import bridge  # noqa: E402
+
+for dtype, d, cost in itertools.product(FLOATS, (4096, 2, 1), ("l2", "sqeuclidean")):
+    call = lambda args=(dtype, d, cost): bridge(
+        random(8, args[1], dtype=args[0]), random(8, args[1], dtype=args[0]), torch.rand(8), cost=args[2])
+    TABLE.append(Row("weighted_cfm", f"{d} numbers, {cost}, {name(dtype)}", call, wide=d > 2))
+
+# ---- ponita ----------------------------------------------------------------------------------------------------------
+
+from weightbook.sharing import ponita  # noqa: E402
+
+
+def convolved(n: int, c: int, b: int, dtype: torch.dtype, autocast: bool = False) -> None:
+    edges = ponita.arrange_edges(ponita.fully_connected(torch.zeros(4, dtype=torch.long)), 4)
+    x, basis, weight = random(4, n, c, dtype=dtype), random(12, n, b, dtype=dtype), random(c, b, dtype=dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        if autocast:
+            basis = basis.bfloat16()
+        x, basis, weight = (t.requires_grad_() for t in (x, basis, weight))
+        out = ponita.depthwise_conv(x, basis, weight, edges)
+    out.backward(torch.ones_like(out))
+
+
+for (n, c, b), dtype in itertools.product(((16, 128, 256), (8, 64, 128), (32, 256, 512), (12, 24, 24), (1, 16, 3)), FLOATS):
+    call = lambda args=(n, c, b, dtype): convolved(*args)
+    case = f"N = {n}, C = {c}, B = {b}, {name(dtype)}"
+    TABLE.append(Row("ponita", case, call, product=dtype != torch.float32))
+TABLE.append(Row("ponita", "autocast to bfloat16", lambda: convolved(16, 128, 256, torch.float32, True), product=True))

@@ -1,0 +1,155 @@
+"""What the book adds to pytest: one chapter at a time, CPU time of every item, and a line for every notebook that ran."""
+
+import ast
+import difflib
+import json
+import resource
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "weightbook"
+RECORDS = Path(__file__).resolve().parent / "records"  # one file a notebook: what its last stored test run was
+FIRST = "tests/test_notebooks.py"  # the longest items begin, so that no worker ends alone
+
+
+# ---- options and order -----------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("weightbook")
+    group.addoption("--chapter", help="only this notebook, its tests, breaks and recipe, and what its module imports")
+    group.addoption("--store", action="store_true", help="keep cells and sizes of the notebooks that ran in tests/records")
+
+
+def imports(module: Path) -> set[Path]:
+    "The modules of ours that a module imports"
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = module.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            found |= {p for p in (base.with_suffix(".py"), *(base / f"{a.name}.py" for a in node.names)) if p.is_file()}
+    return found
+
+
+def needed(chapter: str, package: Path = PACKAGE) -> set[str]:
+    "Names of a chapter's module and of all that it imports, however far down"
+    modules = {p.stem: p for p in package.rglob("*.py") if not p.stem.startswith("_")}
+    if chapter not in modules:
+        near = difflib.get_close_matches(chapter, modules, n=3)
+        raise pytest.UsageError(f"--chapter: no module is named {chapter!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
+    found, open_ = set(), [modules[chapter]]
+    while open_:
+        path = open_.pop()
+        if path not in found:
+            found.add(path)
+            open_ += imports(path)
+    return {path.stem for path in found}
+
+
+def belongs(item: pytest.Item, names: set[str], chapter: str) -> bool:
+    "Whether an item is about one of these notebooks; slow ones and checks of structure only for the chapter itself"
+    stem = item.path.stem.removeprefix("test_")
+    about = item.callspec.params.get("path") if hasattr(item, "callspec") else None
+    if isinstance(about, Path):
+        name = about.stem.lstrip("0123456789").lstrip("_")
+        return name == chapter or (name in names and stem == "notebooks")
+    if stem == chapter or stem.startswith(f"{chapter}_"):
+        return True
+    return stem in names and not item.get_closest_marker("slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if chapter := config.getoption("--chapter"):
+        names = needed(chapter)
+        kept = [item for item in items if belongs(item, names, chapter)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
+    items.sort(key=lambda item: (not item.nodeid.startswith(FIRST), -recorded(item).get("cells", 0)))
+
+
+def recorded(item: pytest.Item) -> dict:
+    "What is stored about the notebook that an item runs"
+    if not item.nodeid.startswith(FIRST) or "[" not in item.nodeid:
+        return {}
+    return record(item.nodeid.partition("[")[2].partition("]")[0])
+
+
+def record(name: str) -> dict:
+    "What is stored about a notebook, as `lowbit/04_wina`; empty for a new one"
+    path = RECORDS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def store(name: str, found: dict) -> None:
+    path = RECORDS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+# ---- CPU time --------------------------------------------------------------------------------------------------------
+
+
+def cpu_seconds() -> float:
+    "Of this process and of the children that have ended"
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    item.stash[STARTED] = cpu_seconds()
+    return (yield)
+
+
+STARTED = pytest.StashKey[float]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "teardown":
+        report.user_properties.append(("cpu", cpu_seconds() - item.stash[STARTED]))
+    return report
+
+
+class Costs:
+    "Collects, in the process that reports, CPU seconds of every file and the notebooks that ran"
+
+    def __init__(self, config):
+        self.config, self.files, self.notebooks = config, Counter(), {}
+
+    def pytest_runtest_logreport(self, report):
+        facts = dict(report.user_properties)
+        if report.when == "teardown":
+            self.files[report.nodeid.partition("::")[0]] += facts.get("cpu", 0.0)
+        if report.when == "call" and "notebook" in facts:
+            self.notebooks[facts["notebook"]["name"]] = facts["notebook"] | {"passed": report.passed}
+
+    def pytest_terminal_summary(self, terminalreporter):
+        say = terminalreporter.write_line
+        for name, ran in sorted(self.notebooks.items(), key=lambda pair: -pair[1]["cpu"]):
+            say(f"notebook {name}: {ran['cells']} cells, {ran['cpu']:.1f} s CPU, slowest {ran['slowest']}")
+        costly = [(file, seconds) for file, seconds in self.files.most_common() if seconds >= 1]
+        if costly:
+            terminalreporter.section("CPU seconds of files", sep="-")
+            for file, seconds in costly:
+                say(f"{seconds:8.1f}  {file}")
+            say(f"{sum(self.files.values()):8.1f}  all")
+        if self.config.getoption("--store"):
+            self.store()
+
+    def store(self):
+        "Keep what the notebooks that passed ran, and their sizes as the ratchet"
+        from structure_rules import Notebook, measures
+
+        for name, ran in self.notebooks.items():
+            if ran["passed"]:
+                store(name, {"cells": ran["cells"]} | measures(Notebook(ROOT / "nbs" / f"{name}.ipynb")))
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Costs(config), "weightbook-costs")

@@ -1,0 +1,499 @@
+"""Finished arms: what makes them anew, what they are stored as, and that a run stores everything or nothing."""
+
+import json
+import math
+import multiprocessing
+import os
+import pickle
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weightbook.book import arms as own
+from weightbook.book.arms import Arms, arms_file, committed_arms, decode, encode, finished_arms, largest_difference
+from weightbook.book.settings import load_settings
+
+CALLS = sys.__dict__.setdefault("_arm_calls", [])  # in another module: what an arm reads must not change
+RATE = 0.5
+
+
+def measure(seed: int, size: int = 3) -> dict:
+    sys._arm_calls.append(seed)
+    return {"loss": [RATE * seed] * size, "array": np.arange(size) + seed}
+
+
+def outer(seed: int) -> float:
+    return float(sum(inner_arm(seed)["loss"]))
+
+
+def slow(seed: int) -> dict:
+    if seed == 2:
+        raise KeyboardInterrupt
+    return {"seed": seed}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    CALLS.clear()
+    return load_settings(profile="quick", device="cpu", seed=0, cache=tmp_path / "cache", offline=True)
+
+
+inner_arm = None
+
+
+# --- when an arm is made anew
+
+
+def test_a_finished_arm_is_read(settings):
+    arm = Arms("c", settings=settings)(measure)
+    first = arm(3)
+    again = Arms("c", settings=settings)(measure)(seed=3, size=3)
+    assert CALLS == [3] and again["loss"] == first["loss"] and (again["array"] == first["array"]).all()
+
+
+@pytest.mark.parametrize("change", [dict(seed=1), dict(profile="book"), dict(device="mps"), dict(device="cuda:1")], ids=str)
+def test_another_run_has_another_key(settings, change):
+    assert Arms("c", settings=replace(settings, **change))(measure).key(0) != Arms("c", settings=settings)(measure).key(0)
+
+
+def test_which_gpu_does_not_matter(settings):
+    keys = {Arms("c", settings=replace(settings, device=device))(measure).key(0) for device in ("cuda", "cuda:0", "cuda:1")}
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("call", [((1,), {}), ((0, 4), {}), ((), {"seed": 0, "size": 2})], ids=str)
+def test_another_argument_has_another_key(settings, call):
+    arm = Arms("c", settings=settings)(measure)
+    assert arm.key(*call[0], **call[1]) != arm.key(0)
+
+
+def test_a_page_variable_moves_the_key(settings, monkeypatch):
+    arm = Arms("c", settings=settings)(measure)
+    before, first = arm.key(1), arm(1)
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 2.0)
+    assert arm.key(1) != before and arm(1)["loss"] == [2.0] * 3 != first["loss"]
+
+
+def test_an_arm_inside_an_arm_moves_the_key(settings, monkeypatch):
+    arms = Arms("c", settings=settings)
+    monkeypatch.setattr(sys.modules[__name__], "inner_arm", arms(measure))
+    arm = arms(outer)
+    before = arm.key(1)
+    arm(1), arm(1)
+    assert CALLS == [1] and set(arms.used) == {before, inner_arm.key(1)}
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 2.0)
+    assert arm.key(1) != before
+
+
+def counts(seed):
+    COUNTED.append(seed)
+    return len(COUNTED)
+
+
+COUNTED: list = []
+
+
+def test_an_arm_that_changes_what_it_reads_is_refused(settings):
+    with pytest.raises(RuntimeError, match="`counts` changed while it ran"):
+        Arms("c", settings=settings)(counts)(0)
+
+
+def test_a_result_whose_code_changed_while_it_ran_is_not_kept(settings, monkeypatch):
+    def edits(seed):
+        sys.modules[__name__].RATE = RATE + 1
+        return RATE
+
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 0.5)
+    with pytest.raises(RuntimeError, match="`edits` changed while it ran: its result is not kept"):
+        Arms("c", settings=settings)(edits)(0)
+    assert not list(settings.cache.rglob("*.json"))
+
+
+def test_fresh_makes_every_arm_once_more(settings, monkeypatch):
+    arm = Arms("c", settings=settings)(measure)
+    arm(1), arm(2)
+    own._MADE.clear()
+    monkeypatch.setenv("WEIGHTBOOK_FRESH", "all")
+    arm(1), arm(1)
+    monkeypatch.setenv("WEIGHTBOOK_FRESH", arm.key(2))
+    arm(1), arm(2)
+    assert CALLS == [1, 2, 1, 2]
+
+
+# --- the content of the data
+
+
+@pytest.fixture
+def folder(tmp_path, settings):
+    from weightbook.blocks.data import load_text
+
+    def words(seed: int) -> int:
+        return len(load_text("wikitext-2/test", settings=arms.settings).text)
+
+    own._LOADED.clear()
+    arms = Arms("c", settings=settings)
+    data = tmp_path / "data"
+    (data / "wikitext-2").mkdir(parents=True)
+    return arms, arms(words), data
+
+
+def test_a_stand_in_is_not_served_when_the_data_appear(folder, monkeypatch):
+    from weightbook.blocks import data as blocks
+
+    arms, arm, data = folder
+    text = data / "wikitext-2" / "test.txt"
+    text.write_text("three short words")
+    file = blocks._FILES["wikitext-2/test.txt"]
+    known = replace(file, size=text.stat().st_size, sha256=blocks.pooch.file_hash(text))
+    monkeypatch.setitem(blocks._FILES, file.name, known)
+    with pytest.warns(UserWarning, match="in place of"):
+        stand_in = arm(0)
+    arms.settings = replace(arms.settings, data=data)
+    with pytest.warns(UserWarning, match="made anew: file wikitext-2/test.txt changed"):
+        assert arm(0) == 17 != stand_in
+    assert arm(0) == 17
+    arms.settings = replace(arms.settings, data=None)  # a machine without the data does not contradict the number
+    assert arm(0) == 17
+
+
+def test_other_images_make_an_arm_anew(settings, tmp_path):
+    from weightbook.blocks.data import _content
+
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "cifar10.zip").write_bytes(place.encode())
+    found = {_content("images cifar10", replace(settings, data=tmp_path / place)) for place in ("one", "two")}
+    assert len(found) == 2 and _content("images cifar10", settings) is None
+
+
+# --- as data
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+KEYS = st.text(max_size=4) | st.integers() | st.tuples(st.integers(), st.text(max_size=2))
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3)
+                      | st.tuples(inner, inner), max_leaves=8)
+
+
+@given(VALUES)
+def test_values_come_back_as_they_were(value):
+    content, large = encode(value)
+    back = decode(json.loads(json.dumps(content, allow_nan=False)), large)
+    assert repr(back) == repr(value)
+
+
+ARRAYS = {
+    "float32": np.float32([0.1, np.nan, -np.inf]), "int8": np.int8([[1, -2]]), "bool": np.array([True, False]),
+    "empty": np.zeros((0, 3)), "scalar": np.float32(0.1), "text": np.array(["a", "bc"]),
+    "large": np.arange(10_000, dtype=np.int16).reshape(100, -1),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_come_back_as_they_were(name):
+    content, large = encode(ARRAYS[name])
+    back = decode(json.loads(json.dumps(content)), large)
+    assert type(back) is type(ARRAYS[name]) and back.dtype == ARRAYS[name].dtype and back.shape == ARRAYS[name].shape
+    np.testing.assert_array_equal(back, ARRAYS[name])
+    assert bool(large) == (name == "large")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool], ids=str)
+def test_tensors_come_back_as_they_were(dtype):
+    tensor = torch.arange(6).reshape(2, 3).to(dtype)
+    back = decode(*encode(tensor))
+    assert back.dtype == dtype and torch.equal(back, tensor)
+
+
+def test_tables_come_back_as_they_were():
+    table = pd.DataFrame({"arm": ["a", "b"], 3: [0.5, math.nan], ("loss", 1): [1, 2]}, index=[7, 9])
+    content, large = encode(table)
+    back = decode(json.loads(json.dumps(content)), large)
+    assert list(back.columns) == list(table.columns) and list(back.index) == [7, 9]
+    assert back.astype(str).values.tolist() == table.astype(str).values.tolist()
+
+
+NO_DATA = [({"a": [object()]}, r"value\['a'\]\[0\]"), (torch.nn.Linear(1, 1), "value"), (len, "value"),
+           (np.array([object()]), "value"), (Path("x"), "value")]
+
+
+@pytest.mark.parametrize(("value", "where"), NO_DATA, ids=str)
+def test_what_is_no_data_is_refused_by_its_place(value, where):
+    with pytest.raises(TypeError, match=f"`{where}` must be numbers"):
+        encode(value)
+
+
+class Planted:
+    def __reduce__(self):
+        return os.mkdir, (str(Planted.place),)
+
+
+def test_a_planted_pickle_is_not_executed(settings, tmp_path):
+    Planted.place = tmp_path / "executed"
+    arm = Arms("c", settings=settings)(measure)
+    arm(1)
+    record = next(settings.cache.rglob("*.json"))
+    record.write_bytes(pickle.dumps(Planted()))
+    with pytest.warns(UserWarning, match="is damaged and is made anew"):
+        assert arm(1)["loss"] == [0.5] * 3
+    (record.parent / "measure" / "output").mkdir(parents=True)
+    (record.parent / "measure" / "output" / "output.pkl").write_bytes(pickle.dumps(Planted()))
+    arm(1), finished_arms("c", settings=settings)
+    assert not Planted.place.exists() and CALLS == [1, 1]
+
+
+def large_arm(seed: int) -> np.ndarray:
+    sys._arm_calls.append(seed)
+    return np.full(5000, float(seed))
+
+
+def test_damaged_arrays_are_made_anew(settings):
+    arm = Arms("c", settings=settings)(large_arm)
+    arm(1)
+    file = next(settings.cache.rglob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.warns(UserWarning, match="arrays are damaged"):
+        assert (arm(1) == 1).all()
+    file.unlink()
+    assert (arm(1) == 1).all() and CALLS == [1, 1, 1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_the_folder_is_the_users_alone(settings):
+    folder = settings.cache / "arms" / "c"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    Arms("c", settings=settings)(measure)(1)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)} == {0o700}
+
+
+# --- many, other processes, two writers
+
+
+def test_an_interrupted_run_keeps_what_was_finished(settings):
+    arm = Arms("c", settings=settings)(slow)
+    with pytest.raises(KeyboardInterrupt):
+        arm.many([dict(seed=s) for s in range(4)])
+    assert {record["arguments"]["seed"] for record in finished_arms("c", settings=settings)} == {"0", "1"}
+
+
+NESTED = """
+from weightbook.book.arms import Arms
+from weightbook.book.settings import load_settings
+arms, FACTOR = Arms("gate", settings=load_settings()), 2
+@arms
+def inner(seed):
+    return FACTOR * seed
+"""
+OUTER = """
+@arms
+def outer(seed):
+    return inner(seed) + 1
+found = [f.value for f in outer.many([dict(seed=s) for s in (3, 1, 3, 2)], jobs=2)]
+assert found == [7, 3, 7, 5] == [outer(s) for s in (3, 1, 3, 2)], found
+assert set(arms.used) >= {outer.key(s) for s in (1, 2, 3)}
+"""
+
+
+def test_arms_of_a_page_that_call_arms_run_in_other_processes(tiny_book, settings):
+    from conftest import write_cells
+
+    from weightbook.book.run import execute_notebook
+
+    path = write_cells(tiny_book / "nbs" / "lowbit" / "01_gate.ipynb", "# Gate\n> Keep", NESTED, OUTER)
+    report = execute_notebook(path, settings=settings)
+    assert report.ok, report.traceback
+    assert sorted(record["arm"] for record in finished_arms("gate", settings=settings)) == ["inner"] * 3 + ["outer"] * 3
+
+
+def _write_many(cache: str, worker: int) -> None:
+    arms = Arms("c", settings=load_settings(profile="quick", device="cpu", seed=0, cache=cache, offline=True))
+    for seed in range(20):
+        assert (arms(large_arm)(seed) == seed).all(), worker
+
+
+def test_two_writers_do_not_disturb_each_other(settings):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_write_many, args=(str(settings.cache), i)) for i in range(2)]
+    [w.start() for w in workers], [w.join() for w in workers]
+    assert [w.exitcode for w in workers] == [0, 0] and len(finished_arms("c", settings=settings)) == 20
+
+
+# --- committed arms
+
+
+@pytest.fixture
+def clone(tiny_book, settings):
+    arm = Arms("gate", settings=settings)(measure)
+    arm(1), arm(2)
+    target = tiny_book / "nbs" / "arms" / "gate.json"
+    target.parent.mkdir()
+    target.write_text(arms_file(finished_arms("gate", settings=settings)))
+    return tiny_book
+
+
+def test_a_fresh_clone_finds_the_committed_arms(clone, settings, tmp_path):
+    CALLS.clear()
+    arms = Arms("gate", settings=replace(settings, cache=tmp_path / "other"))
+    assert arms(measure)(2)["loss"] == [1.0] * 3 and CALLS == []
+    arms(measure)(5)
+    assert CALLS == [5] and len(committed_arms("gate")) == 2 and len(arms.used) == 2
+    assert arms.oldest and arms.seconds >= 0
+
+
+def test_committed_arms_are_one_a_line_and_named_when_damaged(clone):
+    file = clone / "nbs" / "arms" / "gate.json"
+    assert len(file.read_text().splitlines()) == 4
+    file.write_text("{")
+    with pytest.raises(ValueError, match="gate.json is no file of arms"):
+        committed_arms("gate")
+
+
+def test_large_arrays_are_not_committed_and_are_made_anew(clone, settings, tmp_path):
+    Arms("gate", settings=settings)(large_arm)(1)
+    (clone / "nbs" / "arms" / "gate.json").write_text(arms_file(finished_arms("gate", settings=settings)))
+    assert (clone / "nbs" / "arms" / "gate.json").stat().st_size < 5000
+    CALLS.clear()
+    assert (Arms("gate", settings=replace(settings, cache=tmp_path / "other"))(large_arm)(1) == 1).all() and CALLS == [1]
+
+
+DIFFERENCES = [
+    (1.0, 1.0, 0.0), (1.0, 1.1, 0.1 / 1.1), ([1, 2], [1, 2.2], 0.2 / 2.2), ([1], [1, 1], math.inf),
+    ({"a": 1, "seconds": 1}, {"a": 1, "seconds": 2}, 0.0),
+    ({"a": 1}, {"b": 1}, math.inf), ("x", "y", math.inf), (True, 1, 0.0), (None, 0.0, math.inf), (0.0, 1e-3, 1.0),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "gap"), DIFFERENCES, ids=str)
+def test_largest_difference(old, new, gap):
+    assert largest_difference(old, new) == pytest.approx(gap)
+
+
+# --- everything or nothing
+
+
+CHAPTER = """
+import json
+from weightbook.book.arms import Arms
+from weightbook.book.bench import save_rows
+from weightbook.book.settings import load_settings, write_json
+S = load_settings()
+arms = Arms("gate", settings=S)
+@arms
+def measured(seed):
+    return seed / 2
+measured(4)
+"""
+LEDGER = """
+path = write_json(S.output("nbs/ledger") / "gate.json", dict(json.loads(TEXT), date="2026-02-02"))
+"""
+
+
+@pytest.fixture
+def storing(tiny_book, settings):
+    from conftest import write_cells
+
+    text = (tiny_book / "nbs" / "ledger" / "gate.json").read_text()
+
+    def run(*more: str, **options):
+        from weightbook.book.run import execute_notebook
+
+        path = tiny_book / "nbs" / "lowbit" / "01_gate.ipynb"
+        write_cells(path, "# Gate\n> Keep the large ones", CHAPTER, f"TEXT = {text!r}", LEDGER, *more)
+        return execute_notebook(path, settings=settings, save=True, **options)
+
+    return tiny_book, run
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_a_run_that_succeeds_stores_everything(storing):
+    root, run = storing
+    report = run("1 + 1")
+    assert report.ok and report.saved, report.traceback
+    assert json.loads((root / "nbs" / "ledger" / "gate.json").read_text())["date"] == "2026-02-02"
+    assert [r["value"] for r in committed_arms("gate").values()] == [2.0]
+    mark = json.loads((root / "nbs" / "lowbit" / "01_gate.ipynb").read_text())["metadata"]["weightbook"]
+    assert mark["cells"] == 4 and mark["reaches"] and mark["code_hash"]
+
+
+def test_a_run_that_fails_after_the_ledger_stores_nothing(storing, settings):
+    root, run = storing
+    before = None
+
+    def snapshot(*_):
+        nonlocal before
+        before = before or tree(root)
+
+    report = run("1 / 0", progress=snapshot)
+    assert "ZeroDivisionError" in report.error and not report.saved and tree(root) == before
+    assert not list((settings.cache / "stages").iterdir()) and finished_arms("gate", settings=settings)
+
+
+def test_an_interrupted_move_is_finished_by_the_next_run(storing, settings, monkeypatch):
+    from weightbook.book import run as runs
+
+    root, run = storing
+    write, moved = runs.write_atomic, []
+
+    def dies(path, content):
+        if Path(path).is_relative_to(root) and "nbs" in Path(path).parts:
+            moved.append(path)
+            if len(moved) == 2:
+                raise SystemExit
+        return write(path, content)
+
+    monkeypatch.setattr(runs, "write_atomic", dies)
+    monkeypatch.setattr(runs.shutil, "rmtree", lambda *a, **k: None)
+    with pytest.raises(SystemExit):
+        run("1 + 1")
+    monkeypatch.undo()
+    monkeypatch.chdir(root)
+    runs._finish_moves(settings.cache / "stages")
+    assert json.loads((root / "nbs" / "ledger" / "gate.json").read_text())["date"] == "2026-02-02" and committed_arms("gate")
+
+
+def test_two_storing_runs_of_a_notebook_exclude_each_other(storing, settings):
+    from weightbook.book.run import _lock
+
+    _, run = storing
+    lock = _lock("lowbit-01_gate", settings, wait=0)
+    with pytest.raises(RuntimeError, match="another run is storing its results"):
+        run()
+    lock.release()
+    assert run().saved
+
+
+def test_an_edit_during_the_run_stores_nothing(storing):
+    from weightbook.book.digest import ChangedSince
+
+    root, run = storing
+    path = root / "nbs" / "lowbit" / "01_gate.ipynb"
+    edit = f"p = __import__('pathlib').Path({str(path)!r}); p.write_text(p.read_text().replace('seed / 2', 'seed / 3'))"
+    with pytest.raises(ChangedSince, match="edited while it ran: nothing is stored"):
+        run(edit)
+    assert not committed_arms("gate")
+
+
+def test_a_change_of_the_library_makes_outputs_stale(monkeypatch):
+    from weightbook.blocks import training
+    from weightbook.book.digest import page_digest
+    from weightbook.book.ledger import find_notebook
+    from weightbook.book.pages import read_notebook
+    from weightbook.book.run import _sources
+
+    cells = _sources(read_notebook(find_notebook("compander")))
+    before = page_digest(cells)
+    old = training._take_step
+    monkeypatch.setattr(training, "_take_step", lambda run, batch: old(run, batch))
+    assert page_digest(cells) != before
