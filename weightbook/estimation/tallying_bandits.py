@@ -219,7 +219,7 @@ def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
     game._ring[:, (game.time - 1 - np.arange(game.memory)) % game.memory] = latest
     game._tally = None
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e70631ad
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c622d444
 class WeightedTallyingBandit(_Steps):
     "Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`"
 
@@ -251,6 +251,7 @@ class WeightedTallyingBandit(_Steps):
     ) -> tuple[np.ndarray, np.ndarray]:  # sum of the stored losses and expected loss of the block, each (n_envs,)
         "What `play_block` would sum up to, at a cost that does not depend on `length`"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
+        check_integer("warmup", warmup, low=0)
         means = _block_means(self, a, length)
         _enter_block(self, a, length)
         steady, rest = self.steady[a], max(0, length - max(j, warmup))
@@ -269,7 +270,7 @@ def _windows(model: TallyingModel) -> tuple[np.ndarray, np.ndarray]:
     tally = model.weights[0] + ((digits[:, :, None] == np.arange(base - 1)) * model.weights[1:, None]).sum(1)
     return model.mean_losses(arms, tally), (window[:, None] * base + arms) % base**depth
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #856c40d5
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a507ab8
 def best_sequence(
     model: TallyingModel,          # at most a million windows of m - 1 actions
     horizon: int,                  # steps T, >= 1
@@ -283,6 +284,7 @@ def best_sequence(
         choice[t], value = total.argmin(axis=1), total.min(axis=1)
     window = len(costs) - 1  # every digit is K
     for a in start:
+        check_integer("start", a, low=0, high=model.n_arms - 1)
         window = following[window, a]
     best, actions = float(value[window]), []
     for t in range(horizon):
@@ -338,7 +340,7 @@ def complete_policy_regret(
     "Regret R_t after each step, eq. (8); within m - 1 above complete policy regret where REO holds"
     return np.cumsum(np.asarray(expected) - mu_star, axis=-1)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fc6e6c54
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #da6717bf
 def epoch_radius(
     s: int,  # epoch, >= 1
 ) -> float:
@@ -352,6 +354,7 @@ def epoch_length(
     delta: float,  # chance of failure, in (0, 1)
 ) -> int:
     "Stored plays of each arm in an epoch under halving, eq. (10)"
+    check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     return math.ceil(math.log(4 * n_arms * s**2 / delta) / (2 * epoch_radius(s) ** 2))
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7240b9c5
@@ -362,7 +365,7 @@ def survivors(
     "Which arms stay after an epoch, eq. (11)"
     return means <= means.min() + 2 * radius
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9c1513ee
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #dc72fb7c
 def regret_bound(
     n_arms: int,        # K
     horizon: int,       # T
@@ -371,17 +374,20 @@ def regret_bound(
     delta: float,       # chance of failure, in (0, 1)
 ) -> float:
     "What the regret of `SuccessiveEliminationREO` (halving) stays below with probability 1 - pi^2 delta / 12, eq. (14)"
+    check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     S = max(1, math.floor(1 + 0.5 * math.log2(horizon / math.log(4 * n_arms / delta))))
     L = math.log(4 * n_arms * S**2 / delta)
     sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms
     return (memory - 1) * (n_arms * S + 1) + 4 * n_arms * memory_bound + sampling
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e5aa7867
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #28c7930d
 def epochs_needed(
     gaps: np.ndarray,  # shape (K,), the best arm's is 0
 ) -> np.ndarray:       # shape (K,), integers: the best arm plays as long as the last other one
     "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
     gaps = np.asarray(gaps, dtype=float)
+    if gaps.ndim != 1 or not (np.isfinite(gaps) & (gaps >= 0) & (gaps <= 1)).all() or not (gaps == 0).any():
+        raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
     s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1
     return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())
 
@@ -543,7 +549,15 @@ def simulate_blocks(
     arms, lengths, expected = map(np.array, zip(*rows))
     return dict(arms=arms, lengths=lengths, expected=expected)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #bda60a23
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1aa11399
+def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
+    "The losses of all games, or an error that says what came"
+    loss = np.asarray(loss, dtype=float)
+    if loss.shape not in ((), (n_envs,)) or not ((loss >= 0) & (loss <= 1)).all():
+        raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
+    return loss
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5b76156d
 class UCB1Loss:
     "UCB1 for losses in many games at once, eq. (20)"
 
@@ -568,11 +582,11 @@ class UCB1Loss:
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
+        self.sums[self._rows, self._arms] += _taken(loss, len(self._rows))
         self.counts[self._rows, self._arms] += 1
-        self.sums[self._rows, self._arms] += loss
         self.time += 1
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #27760e8c
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9a11383d
 class EXP3Loss:
     "EXP3 for losses in many games at once, eq. (20)"
 
@@ -610,9 +624,9 @@ class EXP3Loss:
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
-        self.estimate[self._rows, self._arms] += loss / self._chance
+        self.estimate[self._rows, self._arms] += _taken(loss, len(self._rows)) / self._chance
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ffe535be
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fa2c7142
 class BatchedEXP3(EXP3Loss):
     "EXP3 that stays with an arm for a batch and learns from the batch's mean"
 
@@ -638,7 +652,7 @@ class BatchedEXP3(EXP3Loss):
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
-        self._done, self._sum = self._done + 1, self._sum + loss
+        self._done, self._sum = self._done + 1, self._sum + _taken(loss, len(self._rows))
         if self._done == self.batch:
             super().update(self._sum / self.batch)
 
@@ -782,7 +796,7 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ef8df993
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #da14a041
 def tally_losses(
     log: Mapping,               # columns "arm" (labels), "loss" (in [0, 1]) and, if not in order, "time"
     weights: Sequence,          # shape (m,): the weights to assume; the current play first
@@ -791,6 +805,8 @@ def tally_losses(
 ) -> TallyFit:
     "Estimate every arm's loss as a function of its tally from recorded plays"
     check_choice("shape", shape, ("isotonic", "mean"))
+    if missing := {"arm", "loss"} - set(log):
+        raise ValueError(f"`log` must have the columns arm and loss, lacks {', '.join(sorted(missing))}")
     arms, played = np.unique(np.asarray(log["arm"]), return_inverse=True)
     loss, w = np.asarray(log["loss"], dtype=float), _check_weights(weights)
     if loss.shape != played.shape or not loss.size or not (np.isfinite(loss) & (loss >= 0) & (loss <= 1)).all():
