@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as rules
 from hypothesis import strategies as st
 
 from weightbook.book import arms as own
@@ -184,6 +185,7 @@ VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dic
 
 
 @given(VALUES)
+@rules(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 def test_values_come_back_as_they_were(value):
     content, large = encode(value)
     back = decode(json.loads(json.dumps(content, allow_nan=False)), large)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weightbook.book import bench
+from weightbook.book import settings as settings_module
 from weightbook.book.bench import (
     Timing,
     bench_table,
@@ -225,10 +226,12 @@ def test_the_stored_rows_belong_to_the_chapter_of_their_file():
 def test_only_a_saving_run_writes_into_the_repository(settings, tmp_path, monkeypatch):
     root = tmp_path / "clone"
     monkeypatch.setattr(bench, "find_root", lambda: root)
+    monkeypatch.setattr(settings_module, "find_root", lambda: root)
     assert save_rows("wina", [ROW], settings=settings) == settings.cache / "bench" / "cpu" / "wina.json" and load_rows() == []
     assert save_rows("wina", [ROW], settings=replace(settings, save=True)) == root / "bench" / "cpu" / "wina.json"
     assert len(load_rows()) == 1
     monkeypatch.setattr(bench, "find_root", lambda: None)
+    monkeypatch.setattr(settings_module, "find_root", lambda: None)
     assert load_rows() == []
     with pytest.raises(FileNotFoundError, match="inside a clone"):
         save_rows("wina", [ROW], settings=replace(settings, save=True))

@@ -22,23 +22,25 @@ TINY = '''
 # A tiny chapter
 > One claim, one arm
 ---
-from pathlib import Path
+from weightbook.book.arms import Arms
+from weightbook.book.conditions import above, estimate
 from weightbook.book.ledger import Ledger
 from weightbook.book.settings import load_settings
 settings = load_settings()
-memory = settings.memory("tiny")
+arms = Arms("tiny", settings=settings)
 ---
 ## The slow arm
 ---
 import time
 
-@memory.cache
+@arms
 def arm(name):
+    settings.cache.mkdir(exist_ok=True)
     with open(settings.cache / "calls.txt", "a") as log:
         log.write(name + "\\n")
     return len(name)
 
-first = arm("one")
+first, SIGN = arm("one"), -4
 ---
 if (settings.cache / "wait").exists():
     (settings.cache / "waiting").touch()
@@ -49,7 +51,9 @@ second = arm("three")
 ---
 ledger = Ledger("tiny", title="Tiny", arxiv="", settings=settings)
 ledger.claim("C1", "three is longer than one", where="text", paper="true")
-ledger.record("C1", f"{second - first} letters", holds=second > first, scale=settings.profile)
+gaps = estimate([second - first + SIGN * (seed // 1000 == 1) for seed in settings.seeds(3)])
+ledger.record("C1", f"{second - first} letters", holds=above(gaps, 0, without_control="a toy"), scale="reduced",
+              at=settings.profile)
 ledger.save();
 '''
 PROJECT = '[project]\nname = "tiny-book"\n\n[tool.nbdev]\nlib_path = "weightbook"\n'
@@ -197,9 +201,43 @@ def test_a_chapter_that_saves_no_ledger_fails(book):
 
 
 def test_a_claim_that_does_not_hold_is_a_result_and_no_failure(book):
-    break_cell(book, "holds=second > first", "holds={'longer': second > first, 'by 9': second - first == 9}")
-    shown = run("reproduce", "tiny").stdout
-    assert "1 claims: 1 partly" in shown and "does not hold: by 9" in shown
+    break_cell(book, "holds=above(gaps, 0, without", "holds=above(gaps, 9, without")
+    assert "1 claims: 1 not reproduced" in run("reproduce", "tiny").stdout
+
+
+def test_verify_makes_chosen_arms_anew(book):
+    assert "must have committed arms" in run("verify", "tiny", status=2).stderr
+    run("reproduce", "tiny", "--save", "--profile", "book")
+    assert calls(book) == ["one", "three"]
+    shown = run("verify", "tiny", "--arms", "2").stdout
+    assert calls(book) == ["one", "three", "one", "three"]
+    assert "2 of 2 arms made anew" in shown and shown.count("equal") == 2
+    path = book / "nbs" / "arms" / "tiny.json"
+    path.write_text(path.read_text().replace('"value": 5', '"value": 6'))
+    wrong = run("verify", "tiny", "--arms", "2", status=1)
+    assert re.search(r"three.* 0\.2", wrong.stdout) and "not all arms are within 1e-06" in wrong.stderr
+
+
+def test_stability_shows_which_verdicts_flip(book):
+    shown = run("stability", "tiny", "--seeds", "0", "1", "2").stdout
+    assert re.search(r"C1 +reproduced +not reproduced +reproduced +flips", shown) and "1 of 1 verdicts flip" in shown
+    assert "0 of 1 verdicts flip" in run("stability", "tiny", "--seeds", "0", "2").stdout
+    assert calls(book) == ["one", "three"] * 3  # the seed reaches every arm
+
+
+def test_fresh_makes_all_arms_anew(book):
+    run("reproduce", "tiny")
+    run("reproduce", "tiny")
+    assert calls(book) == ["one", "three"]
+    run("reproduce", "tiny", "--fresh")
+    assert calls(book) == ["one", "three"] * 2
+
+
+def test_finished_arms_are_kept_before_the_chapter_is(book):
+    break_cell(book, "second - first} letters", "1 / 0}")
+    run("reproduce", "tiny", "--profile", "book", status=1)
+    assert "2 arms added to 0" in run("arms", "tiny").stderr
+    assert len((book / "nbs" / "arms" / "tiny.json").read_text().splitlines()) == 4
 
 
 def test_a_chapter_without_stored_ledger(book):

@@ -1,19 +1,29 @@
 """The ledger: verdicts, files, tables and the scoreboard's filter."""
 
+import itertools
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from weightbook.book import ledger as ledger_module
+from weightbook.book import tables
+from weightbook.book.conditions import State, above, all_of, at_least, at_most, below, estimate_gap, exactly
 from weightbook.book.ledger import (
     PARTS,
+    SCALES,
     VERDICTS,
+    Cost,
     Ledger,
     chapters,
     find_notebook,
@@ -23,13 +33,18 @@ from weightbook.book.ledger import (
     scoreboard,
     source_hash,
     summary,
+    verdict_of,
     workshops,
 )
 from weightbook.book.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-KEYS = ["chapter", "title", "arxiv", "profile", "device", "versions", "seed", "date", "source_hash", "claims"]
-CLAIM_KEYS = ["id", "claim", "where", "paper", "ours", "scale", "verdict", "note"]
+KEYS = ["format", "chapter", "title", "arxiv", "profile", "device", "versions", "seed", "date", "source_hash", "arms", "claims"]
+CLAIM_KEYS = ["id", "claim", "where", "paper", "ours", "scale", "at", "verdict", "note", "conditions", "command", "cost"]
+FREE = {"without_control": "a toy"}
+YES, NO, OPEN = at_most(1, 2, **FREE), at_most(3, 2, **FREE), at_most(math.nan, 2, **FREE)
+AT = dict(scale="reduced", at="all")
+COST = Cost(gpu_hours=3.5, memory_gb=80, data="C4")
 
 
 @pytest.fixture
@@ -92,7 +107,7 @@ def test_without_a_clone(book, monkeypatch):
         with pytest.raises(FileNotFoundError, match="inside a clone"):
             call()
     made = make(book, claims=1)
-    made.record("C1", "1.0", holds=True, scale="all")
+    made.record("C1", "1.0", holds=YES, **AT)
     stored = json.loads(made.save().read_text())
     assert stored["chapter"] == "toy" and stored["source_hash"] == ""
 
@@ -114,54 +129,115 @@ def test_source_hash(tmp_path):
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------
 
+TABLE = {  # (a true, a false, an undecided) -> verdict
+    (1, 0, 0): "reproduced",
+    (1, 1, 0): "partly",
+    (1, 1, 1): "partly",
+    (0, 1, 0): "not reproduced",
+    (0, 1, 1): "not reproduced",
+    (1, 0, 1): "inconclusive",
+    (0, 0, 1): "inconclusive",
+}
 
-@pytest.mark.parametrize(
-    ("holds", "verdict", "note"),
-    [
-        (True, "reproduced", ""),
-        (False, "not reproduced", ""),
-        (np.True_, "reproduced", ""),
-        (np.float64(0.5) < 0.1, "not reproduced", ""),
-        (torch.tensor(2.0) > 1, "reproduced", ""),
-        ([True, True], "reproduced", ""),
-        ((True, False, True), "partly", "2 of 3 conditions hold"),
-        ([False, False], "not reproduced", "0 of 2 conditions hold"),
-        (np.array([1, 2]) > 1, "partly", "1 of 2 conditions hold"),
-        (torch.tensor([1, 2]) > 1, "partly", "1 of 2 conditions hold"),
-        ([np.True_, torch.tensor(False)], "partly", "1 of 2 conditions hold"),
-        ({"order": True, "size": True}, "reproduced", ""),
-        ({"order": True, "size": False, "sign": np.False_}, "partly", "does not hold: size; sign"),
-        ({"order": False}, "not reproduced", "does not hold: order"),
-    ],
-)
-def test_the_verdict_follows_from_the_conditions(book, holds, verdict, note):
+
+@pytest.mark.parametrize(("found", "verdict"), TABLE.items())
+def test_the_verdict_follows_from_the_conditions(book, found, verdict):
     made = make(book)
-    assert made.record("C1", "1.1", holds=holds, scale="all") == verdict
-    assert (made.rows["C1"]["verdict"], made.rows["C1"]["note"]) == (verdict, note)
-    made.record("C1", "1.1", holds=holds, scale="all", note="seed 4")
-    assert made.rows["C1"]["note"] == ("seed 4; " + note if note else "seed 4")
+    for times in (1, 3):
+        holds = [condition for condition, there in zip((YES, NO, OPEN), found, strict=True) for _ in range(times * there)]
+        assert made.record("C1", "1.1", holds=holds, **AT) == made.rows["C1"]["verdict"] == verdict
+        assert {made.record("C1", "1.1", holds=order, **AT) for order in itertools.permutations(holds[:4])} <= set(VERDICTS)
+    if len(holds) == 3:
+        assert made.record("C1", "1.1", holds=holds[0], **AT) == verdict  # a condition alone
+    assert [row["state"] for row in made.rows["C1"]["conditions"]] == [holds[0].state] * (len(holds) == 3) or len(holds) > 3
 
 
-@pytest.mark.parametrize(
-    ("holds", "kind"),
-    [(1, TypeError), (0.3, TypeError), ("yes", TypeError), (None, TypeError), ([1, 0], TypeError), ([], ValueError)]
-    + [({}, ValueError), ({"a": 1.0}, TypeError), (np.array([0.5]), TypeError), (np.array([[True]]), TypeError)],
-)
-def test_what_is_no_condition(book, holds, kind):
+@given(st.lists(st.sampled_from(["true", "false", "undecided"]), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_verdicts_do_not_depend_on_order_and_every_mixture_has_one(states, random):
+    verdict = verdict_of(states)
+    assert verdict == verdict_of(random.sample(states, len(states))) == TABLE[tuple(int(s in states) for s in get_args(State))]
+    assert (verdict == "reproduced") == (set(states) == {"true"})
+    assert verdict_of([*states, "false"]) in ("partly", "not reproduced")  # a failure is never lost
+
+
+def test_verdicts_are_refused_for_anything_else():
+    with pytest.raises(ValueError, match="at least one state"):
+        verdict_of([])
+    for wrong in ("True", "yes", True):
+        with pytest.raises(ValueError, match="`states` must be one of"):
+            verdict_of(["true", wrong])
+
+
+TYPED = [True, False, np.True_, np.float64(0.5) < 0.1, torch.tensor(2.0) > 1, 1, 0.3, "yes", None]
+TYPED += [[True], [YES, True], (NO, np.False_)]
+TYPED += [[YES, 1.0], {"order": True}, {"order": YES}, np.array([True]), [None], [[YES]], lambda: YES]
+
+
+@pytest.mark.parametrize("holds", TYPED, ids=repr)
+def test_what_is_no_condition_is_refused(book, holds):
     made = make(book)
-    with pytest.raises(kind, match="`holds` must"):
-        made.record("C1", "1.1", holds=holds, scale="all")
+    with pytest.raises(TypeError, match=r"`holds` must .*write the comparison, such as `above\(gap, control=…\)`"):
+        made.record("C1", "1.1", holds=holds, **AT)
+    with pytest.raises(ValueError, match="at least one condition"):
+        made.record("C1", "1.1", holds=[], **AT)
     assert made.pending == ["C1", "C2"]
+
+
+def test_one_seed_and_a_useless_control_are_inconclusive(book):
+    made = make(book)
+    single, good = estimate_gap([2.0], [1.0]), estimate_gap([2.0, 2.5, 2.2], [1.0, 1.1, 1.3])
+    assert made.record("C1", "1", holds=above(single, **FREE), **AT) == "inconclusive"
+    assert made.record("C1", "1", holds=above(good, control=good), **AT) == "inconclusive"
+    assert "the control passes too" in made.rows["C1"]["conditions"][0]["control"]
+    assert made.record("C1", "1", holds=above(good, **FREE), **AT) == "reproduced"
+    assert made.record("C1", "1", holds=below(good, **FREE), **AT) == "not reproduced"
+    assert made.record("C1", "1", holds=[exactly(3, 3, **FREE), all_of([True, False], **FREE)], **AT) == "partly"
+
+
+def test_the_row_says_what_a_verdict_rests_on(book):
+    made = make(book, claims=1)
+    made.record("C1", "1", holds=at_least(5, 3, says="large enough", without_control="a count"), note="seed 4", **AT)
+    made.claim("C2", "x", where="y", paper="z")
+    made.not_attempted("C2", "too large", command="weightbook reproduce toy --profile paper", cost=COST)
+    for shown in (made.table()._repr_html_(), made.table()._repr_markdown_()):
+        assert "true: large enough: 5 ≥ 3 (no control: a count)" in shown and "seed 4" in shown
+        assert "reduced: all" in shown
+        assert "attempt: weightbook reproduce toy --profile paper (3.5 GPU-hours, 80 GB, C4)" in shown
+
+
+def test_a_claim_that_was_not_attempted_says_what_it_would_take(book):
+    made = make(book)
+    for wrong in ({}, {"command": "x", "no_command": "y"}):
+        with pytest.raises(TypeError, match="`command` must be what would attempt"):
+            made.not_attempted("C1", "no data", **wrong)
+    for cost in (None, 3.5, {"gpu_hours": 3.5}):
+        with pytest.raises(TypeError, match="`cost` must be a Cost"):
+            made.not_attempted("C1", "no data", command="x", cost=cost)
+    assert made.pending == ["C1", "C2"]
+    assert made.not_attempted("C1", "no data", no_command="never published") == "not attempted"
+    assert made.rows["C1"]["note"] == "no data; no command: never published"
+    for wrong in ({"gpu_hours": -1}, {"gpu_hours": math.nan}, {"gpu_hours": "3"}, {"memory_gb": 0}, {"data": ""}, {"days": 3}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            Cost(**({"gpu_hours": 1, "memory_gb": 8, "data": "C4"} | wrong))
+    assert str(Cost(gpu_hours=0, memory_gb=8, data="none")) == "no GPU, 8 GB, none"
+
+
+@pytest.mark.parametrize("scale", ["small", "", "Exact", None, 3, True])
+def test_the_scale_is_one_of_four(book, scale):
+    assert set(SCALES) == {"exact", "paper", "reduced", "stand-in"}
+    with pytest.raises(ValueError, match="`scale` must be one of 'exact', 'paper', 'reduced', 'stand-in'"):
+        make(book).record("C1", "1", holds=YES, scale=scale, at="all")
 
 
 def test_a_second_record_replaces_the_first(book):
     made = make(book)
-    made.not_attempted("C1", "no data")
-    made.record("C1", "1.1", holds={"size": False}, scale="all")
-    made.record("C1", "1.0", holds={"size": True}, scale="all")
+    made.not_attempted("C1", "no data", command="x", cost=COST)
+    made.record("C1", "1.1", holds=NO, note="old", **AT)
+    made.record("C1", "1.0", holds=YES, **AT)
     assert made.rows["C1"]["verdict"] == "reproduced" and made.rows["C1"]["note"] == ""
-    made.not_attempted("C1", "no data")
-    assert made.rows["C1"] | {"ours": "", "scale": "", "note": "no data"} == made.rows["C1"]
+    assert (made.rows["C1"]["command"], made.rows["C1"]["cost"]) == ("", None)
+    made.not_attempted("C1", "no data", no_command="none")
+    assert made.rows["C1"] | {"ours": "", "scale": "", "at": "", "conditions": []} == made.rows["C1"]
 
 
 def test_declarations_and_records_are_refused(book):
@@ -171,17 +247,18 @@ def test_declarations_and_records_are_refused(book):
             made.claim(id, "x", where="y", paper="z")
     with pytest.raises(ValueError, match="declared already"):
         made.claim("C1", "x", where="y", paper="z")
-    for call in (lambda: made.record("C9", "1", holds=True, scale="all"), lambda: made.not_attempted("C9", "no data")):
+    for call in (lambda: made.record("C9", "1", holds=YES, **AT), lambda: made.not_attempted("C9", "no data", no_command="x")):
         with pytest.raises(ValueError, match=r"declared claim \(C1, C2\), got 'C9'"):
             call()
-    for wrong in (dict(ours=1.1), dict(scale=None), dict(note=3)):
+    for wrong in (dict(ours=1.1), dict(at=None), dict(note=3)):
         with pytest.raises(TypeError, match="must be text"):
-            made.record(**(dict(id="C1", ours="1", holds=True, scale="all") | wrong))
-    for wrong in (dict(ours=" "), dict(scale="")):
+            made.record(**(dict(id="C1", ours="1", holds=YES) | AT | wrong))
+    for wrong in (dict(ours=" "), dict(at="")):
         with pytest.raises(ValueError, match="must not be empty"):
-            made.record(**(dict(id="C1", ours="1", holds=True, scale="all") | wrong))
-    with pytest.raises(ValueError, match="`reason` must not be empty"):
-        made.not_attempted("C1", "")
+            made.record(**(dict(id="C1", ours="1", holds=YES) | AT | wrong))
+    for call in (lambda: made.not_attempted("C1", "", no_command="x"), lambda: made.not_attempted("C1", "x", no_command="")):
+        with pytest.raises(ValueError, match="must not be empty"):
+            call()
     assert made.pending == ["C1", "C2"]
 
 
@@ -192,12 +269,11 @@ def test_an_unknown_chapter_is_refused_at_once(book):
 
 
 def test_counts(book):
-    made = make(book, claims=5)
-    made.record("C1", "1", holds=True, scale="all")
-    made.record("C2", "1", holds=[True, False], scale="all")
-    made.record("C3", "1", holds=False, scale="all")
-    made.not_attempted("C4", "no data")
-    assert made.counts() == dict.fromkeys(VERDICTS, 1) and made.pending == ["C5"]
+    made = make(book, claims=6)
+    for id, holds in {"C1": YES, "C2": [YES, NO], "C3": NO, "C4": [YES, OPEN]}.items():
+        made.record(id, "1", holds=holds, **AT)
+    made.not_attempted("C5", "no data", no_command="none")
+    assert made.counts() == dict.fromkeys(VERDICTS, 1) and made.pending == ["C6"]
 
 
 @pytest.mark.parametrize(("ours", "paper", "gap"), [(1.1, 1.0, 0.1), (0.9, 1.0, 0.1), (-1.0, -2.0, 0.5), (1, -1, 2.0)])
@@ -212,8 +288,8 @@ def test_relative_gap(ours, paper, gap):
 
 def complete(book, **changes):
     made = make(book, **changes)
-    made.record("C1", "1.1", holds=True, scale="all")
-    made.not_attempted("C2", "no data")
+    made.record("C1", "1.1", holds=YES, **AT)
+    made.not_attempted("C2", "no data", command="x", cost=COST)
     return made
 
 
@@ -248,7 +324,7 @@ def test_load_ledgers_keeps_the_order_of_the_book(book):
     for name in ("late", "early", "toy"):
         made = Ledger(name, title=name, arxiv="", settings=settings(book, save=True))
         made.claim("C1", "x", where="y", paper="z")
-        made.not_attempted("C1", "no data")
+        made.not_attempted("C1", "no data", no_command="none")
         made.save()
     assert [ledger["chapter"] for ledger in load_ledgers()] == ["early", "toy", "late"]
     assert load_ledgers(book / "nothing") == []
@@ -267,19 +343,36 @@ def change_claim(**changes):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda stored: {k: v for k, v in stored.items() if k != "seed"}, "check seed"),
-        (change("seed", "4"), "check seed"),
-        (change("seed", True), "check seed"),
-        (change("extra", 1), "check extra"),
-        (change("claims", {}), "check claims"),
-        (change("claims", ["C1"]), "must hold text under"),
-        (change_claim(verdict="mostly"), "verdict of C1 must be one of"),
-        (change_claim(verdict=""), "verdict of C1 must be one of"),
-        (change_claim(ours=1.1), "claim 'C1' must hold text"),
-        (change_claim(other="x"), "claim 'C1' must hold text"),
-        (change_claim(id="C2"), "an id of its own"),
-        (lambda stored: [stored], "is no ledger"),
-        (lambda stored: None, "is no ledger"),
+        (lambda stored: {k: v for k, v in stored.items() if k != "seed"}, "seed: Field required"),
+        (change("seed", "4"), "seed: Input should be a valid integer"),
+        (change("seed", True), "seed: Input should be a valid integer"),
+        (change("seed", -1), "seed: Input should be greater"),
+        (change("extra", 1), "extra: Extra inputs are not permitted"),
+        (change("format", 3), "format: Input should be 2"),
+        (change("date", "yesterday"), "date: String should match"),
+        (change("versions", {"torch": 2}), "versions.torch: Input should be a valid string"),
+        (change("arms", {"seconds": -1, "oldest": "2026-01-01"}), "arms.seconds"),
+        (change("claims", {}), "claims: Input should be a valid array"),
+        (change("claims", []), "claims: "),
+        (change("claims", ["C1"]), "claims.0: "),
+        (change_claim(verdict="mostly"), "claims.0.verdict: Input should be 'reproduced'"),
+        (change_claim(verdict=""), "claims.0.verdict"),
+        (change_claim(verdict="partly"), "the verdict 'partly' of C1 does not follow from its conditions"),
+        (change_claim(verdict="not attempted"), "does not follow from its conditions"),
+        (change_claim(conditions=[]), "does not follow from its conditions"),
+        (change_claim(conditions=[{"sentence": "x", "state": True, "control": "y"}]), "claims.0.conditions.0.state"),
+        (change_claim(conditions=[{"sentence": "x", "state": "true"}]), "claims.0.conditions.0.control: Field required"),
+        (change_claim(scale="large"), "claims.0.scale"),
+        (change_claim(scale=""), "must have our value and its scale"),
+        (change_claim(at=""), "must have our value and its scale"),
+        (change_claim(ours=1.1), "claims.0.ours: Input should be a valid string"),
+        (change_claim(other="x"), "claims.0.other: Extra inputs"),
+        (change_claim(command="x"), "a command and its cost together"),
+        (change_claim(cost={"gpu_hours": 1}), "claims.0.cost.memory_gb: Field required"),
+        (change_claim(id="C2"), "C2 occurs twice"),
+        (change_claim(id="c1"), "claims.0.id"),
+        (lambda stored: [stored], "is no ledger: file"),
+        (lambda stored: None, "is no ledger: file"),
     ],
 )
 def test_an_edited_ledger_is_refused(book, edit, message):
@@ -288,6 +381,40 @@ def test_an_edited_ledger_is_refused(book, edit, message):
     with pytest.raises(ValueError, match=re.escape(message)) as refused:
         load_ledgers()
     assert str(path) in str(refused.value)
+
+
+def test_a_ledger_of_the_first_format_is_left_out_with_a_warning(book):
+    path = complete(book, save=True).save()
+    stored = json.loads(path.read_text())
+    old = {key: value for key, value in stored.items() if key not in ("format", "arms")}
+    path.with_name("early.json").write_text(json.dumps(old | {"chapter": "early"}))
+    with pytest.warns(UserWarning, match="early.json has the first format"):
+        assert [ledger["chapter"] for ledger in load_ledgers()] == ["toy"]
+
+
+def test_what_was_stored_is_what_is_read(book):
+    made = complete(book, save=True)
+    assert load_ledgers(made.save().parent)[0]["claims"] == list(made.rows.values())
+
+
+def test_the_arms_are_in_the_stamp(book):
+    class Arms:
+        seconds, oldest = 1234.56, "2026-03-01"
+
+    made = complete(book)
+    assert json.loads(made.save().read_text())["arms"] is None
+    made.arms = Arms()
+    assert json.loads(made.save().read_text())["arms"] == {"seconds": 1234.6, "oldest": "2026-03-01"}
+    Arms.oldest = None
+    assert json.loads(made.save().read_text())["arms"] is None  # no arm was made
+
+
+def test_a_wrong_row_is_not_written(book):
+    made = complete(book)
+    made.rows["C1"]["verdict"] = "not reproduced"
+    with pytest.raises(ValueError, match="does not follow from its conditions"):
+        made.save()
+    assert not (book / "cache").exists()
 
 
 @pytest.mark.parametrize("keep", [0, 1, 300])
@@ -312,7 +439,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("input",):
+        if tag not in ("input", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -328,8 +455,8 @@ NASTY = '<script>alert(1)</script> & "quoted" | a\\b'
 def test_the_table_is_accessible_and_escaped(book):
     made = make(book, claims=1)
     made.claim("C2", NASTY, where=NASTY, paper=NASTY)
-    made.record("C1", "1", holds=[True, False], scale="all")
-    made.record("C2", NASTY, holds={NASTY: False}, scale=NASTY, note=NASTY)
+    made.record("C1", "1", holds=[YES, NO], **AT)
+    made.record("C2", NASTY, holds=at_most(3, 2, says=NASTY, without_control=NASTY), scale="exact", at=NASTY, note=NASTY)
     page = Page(made.table()._repr_html_())
     assert len(page.all("caption")) == 1 and page.all("script") == []
     assert [cell.get("scope") for cell in page.all("th")] == ["col"] * 8 + ["row"] * 2
@@ -352,7 +479,7 @@ def luminance(colour):
 
 
 def test_badges_have_the_contrast_of_wcag():
-    pairs = re.findall(r"background:(#\w{6});color:(#\w{6})", ledger_module._STYLE)
+    pairs = re.findall(r"background:(#\w{6});color:(#\w{6})", tables._FALLBACK)
     assert len(pairs) == len(VERDICTS)
     for background, text in pairs:
         dark, light = sorted((luminance(background), luminance(text)))
@@ -360,15 +487,16 @@ def test_badges_have_the_contrast_of_wcag():
 
 
 def test_a_table_refuses_unknown_verdicts():
-    with pytest.raises(ValueError, match="got 'mostly'"):
+    with pytest.raises(ValueError, match="`verdict` must be one of .*got 'mostly'"):
         ledger_table([{"id": "C1", "verdict": "mostly"}], "a")
     with pytest.raises(ValueError, match="`caption` must not be empty"):
         ledger_table([], "")
 
 
 def stored(chapter, *verdicts):
-    claims = [dict.fromkeys(CLAIM_KEYS, f"text {n}") | {"id": f"C{n}", "verdict": v} for n, v in enumerate(verdicts, 1)]
-    return {"chapter": chapter, "claims": claims}
+    rest = {"conditions": [], "cost": None, "command": ""}
+    claims = [dict.fromkeys(CLAIM_KEYS, f"text {n}") | rest | {"id": f"C{n}", "verdict": v} for n, v in enumerate(verdicts, 1)]
+    return {"chapter": chapter, "claims": claims, "profile": "book", "device": "cpu", "seed": 0, "date": "2026-01-01"}
 
 
 BOARD = [stored("wina", "reproduced", "partly", "partly"), stored("adadim", "partly", "not attempted")]
@@ -386,6 +514,18 @@ def test_the_scoreboard_links_and_marks_its_rows():
     captions = [scoreboard(BOARD[:count]).table.caption for count in (0, 1, 2)]
     assert captions == ["Claims of 0 papers", "Claims of 1 paper", "Claims of 2 papers"]
     assert scoreboard(BOARD)._repr_markdown_().count("| wina |") == 3
+
+
+def test_ledgers_of_other_machines_stand_beside_ours():
+    other = stored("wina", "reproduced", "not reproduced", "partly") | {"device": "cuda", "date": "2026-02-02", "seed": 7}
+    board = scoreboard(BOARD, beside=[other])
+    rows = [(row[0].text, row[1], str(row[7]), row[-1]) for row in board.table.rows]
+    assert [row[:3] for row in rows[:4]] == [
+        ("wina", "C1", "reproduced"), ("wina", "C1", "reproduced"), ("wina", "C2", "partly"), ("wina", "C2", "not reproduced"),
+    ]  # fmt: skip
+    assert [row[3] for row in rows[:2]] == ["book, cpu, 2026-01-01, seed 0", "book, cuda, 2026-02-02, seed 7"]
+    assert board.table.columns[-1] == "Run" and "Run" not in scoreboard(BOARD).table.columns
+    assert board.table.caption == "Claims of 2 papers"
 
 
 @pytest.fixture(scope="module")

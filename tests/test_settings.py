@@ -231,46 +231,24 @@ def test_pick(sizes, picked):
     assert tuple(make(profile=profile).pick(**sizes) for profile in PROFILES) == picked
 
 
-def test_memory_forgets_when_a_module_changes(tmp_path):
-    source = tmp_path / "method.py"
-    source.write_text("FACTOR = 2\n")
-    module = types.ModuleType("method")
-    module.__file__ = str(source)
-    settings, calls = make(cache=tmp_path / "cache"), []
-
-    def arm(x):
-        calls.append(x)
-        return np.full(3, x)
-
-    assert settings.memory("toy", module).cache(arm)(2).tolist() == [2, 2, 2]
-    assert settings.memory("toy", module).cache(arm)(2).tolist() == [2, 2, 2]
-    assert calls == [2]
-    source.write_text('"A docstring."\nFACTOR = 2  # a comment\n')
-    settings.memory("toy", module).cache(arm)(2)
-    assert calls == [2]
-    source.write_text("FACTOR = 3\n")
-    settings.memory("toy", module).cache(arm)(2)
-    assert calls == [2, 2]
-    assert (tmp_path / "cache" / "arms" / "toy").is_dir()
+def test_the_seeds_of_two_settings_are_disjoint():
+    assert make(seed=0).seeds(3) == [0, 1, 2] and make(seed=7).seeds(2) == [7000, 7001]
+    assert not set(make(seed=0).seeds(1000)) & set(make(seed=1).seeds(1000))
 
 
-def test_memory_does_not_depend_on_the_order_of_modules(tmp_path):
-    settings = make(cache=tmp_path)
-    both = settings.memory("toy", json, random), settings.memory("toy", random, json)
-    assert both[0].location == both[1].location != settings.memory("toy", json).location
+@pytest.mark.parametrize("count", [0, 1001, 2.0, True, "3"])
+def test_the_number_of_seeds_is_checked(count):
+    with pytest.raises(ValueError, match="`count` must be an integer from 1 to 1000"):
+        make().seeds(count)
 
 
-def test_memory_refuses(tmp_path):
-    for chapter in ("", "../wina", "a b"):
-        with pytest.raises(ValueError, match="`chapter` must be a name"):
-            make(cache=tmp_path).memory(chapter)
-    for module in ("weightbook", sys, None):
-        with pytest.raises(TypeError, match="`parts` must be modules, functions or classes"):
-            make(cache=tmp_path).memory("toy", module)
-    assert os.listdir(tmp_path) == []
-
-
-# ---- device, seeds, modules, versions --------------------------------------------------------------------------------
+def test_results_go_where_the_run_may_write(tmp_path, monkeypatch):
+    monkeypatch.delenv("WEIGHTBOOK_STAGE", raising=False)
+    assert make(cache=tmp_path).output("nbs/ledger") == tmp_path / "ledger"
+    assert make(cache=tmp_path, save=True).output("nbs/ledger") == find_root() / "nbs" / "ledger"
+    monkeypatch.setenv("WEIGHTBOOK_STAGE", str(tmp_path / "stage"))
+    assert make(cache=tmp_path, save=True).output("nbs/ledger") == tmp_path / "stage" / "nbs" / "ledger"
+    assert make(cache=tmp_path).output("nbs/ledger") == tmp_path / "ledger"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from ..book.tables import Table
 @dataclass(frozen=True)
 class _Done:
     "What one call of a plain function gave, shaped as a finished arm"
+
     value: Any
     stamp: Mapping[str, Any]
 
@@ -35,9 +36,12 @@ class _Done:
 def _timed(arm: Callable, call: Mapping[str, Any]) -> _Done:
     start = time.perf_counter()
     value = arm(**call)
-    return _Done(value, {"seconds": time.perf_counter() - start, "date": datetime.now(UTC).isoformat(timespec="seconds")})
+    return _Done(
+        value,
+        {"seconds": time.perf_counter() - start, "date": datetime.now(UTC).isoformat(timespec="seconds")},
+    )
 
-
+# %% ../../nbs/blocks/study.ipynb #6d59318b
 def _run_calls(arm: Callable, calls: Sequence[Mapping[str, Any]], jobs: int | None, title: str) -> list:
     "The finished calls, in their order"
     if hasattr(arm, "many"):
@@ -56,7 +60,9 @@ class Study:
         self,
         name: str,  # for progress and captions
         arm: Callable,  # arm(seed, **options) → {metric: number or array (n,)}, or one of these alone
-        *, settings: Settings | None = None,  # the run, which gives the seeds where only their number is asked for
+        *,
+        settings: Settings
+        | None = None,  # the run, which gives the seeds where only their number is asked for
         unit: str = "window",  # what an entry of an array metric is, in the singular: "window", "test case"
     ):
         if not callable(arm):
@@ -67,7 +73,8 @@ class Study:
         self,
         arms: Mapping[str, Mapping[str, Any]],  # name of an arm → its options
         seeds: int | Sequence[int],  # different seeds; a number: as many replicates as the settings give
-        jobs: int | None = None,  # processes, as `n_jobs` of joblib; None: one, or what `parallel_config` says
+        jobs: int
+        | None = None,  # processes, as `n_jobs` of joblib; None: one, or what `parallel_config` says
     ) -> "Results":
         "Run every arm with every seed"
         arms, seeds = _checked_arms(arms), _checked_seeds(seeds, self.settings)
@@ -79,7 +86,9 @@ class Study:
 # %% ../../nbs/blocks/study.ipynb #9b15dc3b
 def _checked_arms(arms: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(arms, Mapping) or not arms:
-        raise TypeError(f"`arms` must be a mapping from names to options, with one entry at least, got {arms!r}")
+        raise TypeError(
+            f"`arms` must be a mapping from names to options, with one entry at least, got {arms!r}"
+        )
     for name, options in arms.items():
         if not isinstance(name, str) or not isinstance(options, Mapping):
             raise TypeError(f"`arms` must map a name to a mapping of options, got {name!r}: {options!r}")
@@ -87,11 +96,13 @@ def _checked_arms(arms: Any) -> dict[str, dict[str, Any]]:
             raise ValueError(f"`arms` must leave the seed to `seeds`, got one in the options of {name!r}")
     return {name: dict(options) for name, options in arms.items()}
 
-
+# %% ../../nbs/blocks/study.ipynb #0955ce26
 def _checked_seeds(seeds: Any, settings: Settings | None) -> list[int]:
     if isinstance(seeds, numbers.Integral) and not isinstance(seeds, bool):
         if not hasattr(settings, "seeds"):
-            raise TypeError("`seeds` must be a sequence of seeds where the study has no settings that could give them")
+            raise TypeError(
+                "`seeds` must be a sequence of seeds where the study has no settings that could give them"
+            )
         seeds = settings.seeds(check_integer("seeds", seeds, low=1))
     seeds = [check_integer("seeds", seed, low=0) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
@@ -112,7 +123,7 @@ def _metrics(value: Any) -> dict[str, np.ndarray]:
             found[str(name)] = array.astype(np.float64)
     return found
 
-
+# %% ../../nbs/blocks/study.ipynb #3781c8d6
 def _tidy(done: Mapping[tuple[str, int], Any]):
     "The body of `Results.frame`"
     import pandas as pd
@@ -127,10 +138,10 @@ def _tidy(done: Mapping[tuple[str, int], Any]):
     return frame.astype({"place": "Int64", "value": "float64", "seconds": "float64"})
 
 # %% ../../nbs/blocks/study.ipynb #5dd9d3d7
-class _Found:
-    "Finished arms: raw values, stamps and the tidy table"
+class _Stamped:
+    "Finished arms and their stamps"
 
-    def __init__(self, name: str, arms: Mapping[str, Mapping], done: Mapping[tuple[str, int], Any], unit: str):
+    def __init__(self, name: str, arms: Mapping[str, Mapping], done: Mapping[tuple, Any], unit: str):
         self.name, self.arms, self.unit, self._done = name, dict(arms), unit, dict(done)
 
     @property
@@ -153,41 +164,43 @@ class _Found:
         "The stamps of all arms, in the order of the run"
         return [done.stamp for done in self._done.values()]
 
+# %% ../../nbs/blocks/study.ipynb #233a09fa
+class _Found(_Stamped):
+    "Finished arms: raw values and the tidy table"
+
     @cached_property
-    def frame(self):  # pandas.DataFrame: arm, seed, metric, place, value, seconds; `place` is missing for a plain number
+    def frame(self):  # pandas.DataFrame: arm, seed, metric, place (missing for a number), value, seconds
         "Every number in one tidy table"
         return _tidy(self._done)
 
     def raw(
         self,
-        arm: str,
-        seed: int,
+        arm: str,  # a name of `arms`
+        seed: int,  # one that the arm was run with
     ) -> Any:
         "What the arm returned for that seed, measured or not"
-        return self._one(arm, seed).value
+        check_choice("arm", arm, tuple(self.arms))
+        if (arm, seed) not in self._done:
+            raise ValueError(f"`seed` must be one that {arm!r} was run with, got {seed!r}")
+        return self._done[arm, seed].value
 
 # %% ../../nbs/blocks/study.ipynb #6701e206
 class _Values(_Found):
     "Finished arms, one metric at a time"
 
-    def _one(self, arm: str, seed: int) -> Any:
-        check_choice("arm", arm, tuple(self.arms))
-        if (arm, seed) not in self._done:
-            raise ValueError(f"`seed` must be one that {arm!r} was run with, got {seed!r}")
-        return self._done[arm, seed]
-
     def values(
         self,
         metric: str,  # as the arm names it; "value" where it returns a number alone
-        arm: str,
+        arm: str,  # a name of `arms`
     ) -> dict[int, np.ndarray]:  # seed → array of shape (), or (n,) for n windows or test cases
         "One metric of one arm by seed"
         check_choice("arm", arm, tuple(self.arms))
         found = {}
         for seed in (seed for name, seed in self._done if name == arm):
-            measured = _metrics(self._one(arm, seed).value)
+            measured = _metrics(self.raw(arm, seed))
             if metric not in measured:
-                wanted = f"one of the numbers and arrays of one axis that {arm!r} returns, {', '.join(measured) or 'none'}"
+                known = ", ".join(measured) or "none"
+                wanted = f"one of the numbers and arrays of one axis that {arm!r} returns, {known}"
                 raise ValueError(f"`metric` must be {wanted}, got {metric!r}")
             found[seed] = measured[metric]
         return found
@@ -206,7 +219,9 @@ def _merged(one: _Found, other: Any) -> "Results":
             both = f"{one.arms[name]} and {other.arms[name]}"
             raise ValueError(f"arm {name!r} must have the same options in both results, got {both}")
     if twice := one._done.keys() & other._done.keys():
-        raise ValueError(f"an arm and a seed must be in one of the results only, got {sorted(twice)[0]} in both")
+        raise ValueError(
+            f"an arm and a seed must be in one of the results only, got {sorted(twice)[0]} in both"
+        )
     if one.unit != other.unit:
         raise ValueError(f"`unit` must be the same in both results, got {one.unit!r} and {other.unit!r}")
     return Results(one.name, one.arms | other.arms, one._done | other._done, one.unit)
@@ -216,13 +231,15 @@ def _by_seed(found: _Values, metric: str, arm: str) -> dict[int, float]:
     "The metric of each seed, averaged over windows"
     return {seed: float(values.mean()) for seed, values in found.values(metric, arm).items()}
 
-
+# %% ../../nbs/blocks/study.ipynb #e257e547
 def _by_window(found: _Values, metric: str, arm: str) -> tuple[np.ndarray, list[int]]:
     "The metric of each window, averaged over seeds, and these seeds"
     by_seed = found.values(metric, arm)
     shapes = {values.shape for values in by_seed.values()}
     if len(shapes) != 1 or shapes == {()}:
-        raise ValueError(f"`by` must be 'seed' where {metric!r} of {arm!r} is no array of the same {found.unit}s for every seed")
+        raise ValueError(
+            f"`by` must be 'seed' where {metric!r} of {arm!r} is no array of {found.unit}s"
+        )
     return np.mean(list(by_seed.values()), axis=0), sorted(by_seed)
 
 # %% ../../nbs/blocks/study.ipynb #f3b60711
@@ -231,9 +248,10 @@ class _Estimates(_Values):
 
     def value(
         self,
-        metric: str,
-        arm: str,
-        *, by: str = "seed",  # "seed"; "window": replicates are the entries of an array metric, for one fixed model
+        metric: str,  # a number, or an array of windows, that the arm returns
+        arm: str,  # a name of `arms`
+        *,
+        by: str = "seed",  # "seed"; "window": entries of an array metric, for one fixed model
     ) -> Estimate:  # Student over seeds; percentile bootstrap over windows
         "The mean of one arm with its 95 % interval"
         check_choice("by", by, ("seed", "window"))
@@ -245,8 +263,9 @@ class _Estimates(_Values):
 
     def compare(
         self,
-        metric: str,
-        *, arm: str,
+        metric: str,  # a number, or an array of windows, that the arms return
+        *,
+        arm: str,  # a name of `arms`
         base: str,  # the arm to compare with
         ratio: bool = False,  # True: geometric mean of arm / base; False: mean of arm − base
         by: str = "seed",  # "seed"; "window": pairs of windows, where the claim is about one fixed model
@@ -261,9 +280,11 @@ class _Estimates(_Values):
 # %% ../../nbs/blocks/study.ipynb #ea7047fd
 def _bootstrapped(unit: str, seeds: Sequence[int]) -> dict[str, str]:
     "How an estimate over windows is made, and its words"
-    return dict(kind=unit, method="bootstrap", detail=f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one run")
+    return dict(
+        kind=unit, method="bootstrap", detail=f"mean of {len(seeds)} seeds" if len(seeds) > 1 else "one run"
+    )
 
-
+# %% ../../nbs/blocks/study.ipynb #5f7c5fcd
 def _pairs(found: _Values, metric: str, arm: str, base: str, by: str) -> tuple[Any, Any, dict[str, str]]:
     "The paired numbers of two arms, and how they are estimated"
     if by == "window":
@@ -274,14 +295,16 @@ def _pairs(found: _Values, metric: str, arm: str, base: str, by: str) -> tuple[A
         seeds, others, options = sorted(one), sorted(two), {}
         a, b = ([by_seed[seed] for seed in sorted(by_seed)] for by_seed in (one, two))
     if seeds != others:
-        raise ValueError(f"`arm` and `base` must have the same seeds, got {seeds} for {arm!r} and {others} for {base!r}")
+        raise ValueError(
+            f"`arm` and `base` must have the same seeds, got {seeds} for {arm!r} and {others} for {base!r}"
+        )
     return a, b, options
 
 # %% ../../nbs/blocks/study.ipynb #d325a61b
 def _names(given: str | Sequence[str] | None) -> list[str]:
     return [] if given is None else [given] if isinstance(given, str) else list(given)
 
-
+# %% ../../nbs/blocks/study.ipynb #7885bce0
 def _study_table(found: "Results", metrics, base, arms, fmt, caption, by, ratio) -> Table:
     "The body of `Results.table`"
     headings = dict(metrics) if isinstance(metrics, Mapping) else {m: m for m in _names(metrics)}
@@ -295,12 +318,17 @@ def _study_table(found: "Results", metrics, base, arms, fmt, caption, by, ratio)
         cells = {(m, b): _table_cell(found, m, arm, b, by, ratio) for m, b, _ in columns}
         made |= {_words(cell) for cell in cells.values() if cell is not None}
         rows.append((arm, *(cell and cell.short(_spec(fmt, m, b)) for (m, b), cell in cells.items())))
-    paired = f"; {'ratios' if ratio else 'differences'} paired by {found.unit if by == 'window' else 'seed'}" * bool(bases)
+    paired = (
+        f"; {'ratios' if ratio else 'differences'} paired by {found.unit if by == 'window' else 'seed'}"
+        * bool(bases)
+    )
     caption = f"{caption or found.name} (± {', '.join(sorted(made))}{paired})"
     return Table(("arm", *(heading for *_, heading in columns)), tuple(rows), caption)
 
 # %% ../../nbs/blocks/study.ipynb #c14ea774
-def _table_cell(found: "Results", metric: str, arm: str, base: str | None, by: str, ratio: bool) -> Estimate | None:
+def _table_cell(
+    found: "Results", metric: str, arm: str, base: str | None, by: str, ratio: bool
+) -> Estimate | None:
     if base is None:
         return found.value(metric, arm, by=by)
     return None if arm == base else found.compare(metric, arm=arm, base=base, by=by, ratio=ratio)
@@ -330,18 +358,25 @@ def _distances(found: Estimate) -> list[list[float]]:
     ends = (found.mean - found.low, found.high - found.mean) if found.decided else (math.nan, math.nan)
     return [[ends[0]], [ends[1]]]
 
-
+# %% ../../nbs/blocks/study.ipynb #39e592e7
 def _study_bars(found: "Results", metric: str, base, arms, by, ratio, ax):
     "The body of `Results.bars`"
     ax, figure = _axes(ax)
-    names = [arm for arm in arms or found.arms if arm != base][::-1]
+    names = [arm for arm in arms or found.arms if arm != base]
+    looks = {arm: style_of(arm) | {"linestyle": "none"} for arm in names}
+    names.reverse()  # the first arm on top
     shown = [_table_cell(found, metric, arm, base, by, ratio) for arm in names]
     for row, (arm, one) in enumerate(zip(names, shown, strict=True)):
-        ax.errorbar(one.mean, row, xerr=_distances(one), **style_of(arm) | {"linestyle": "none"})
+        ax.errorbar(one.mean, row, xerr=_distances(one), **looks[arm])
     if base is not None:
         ax.axvline(1 if ratio else 0, color=PALETTE["grey"], linewidth=1)
     label = metric if base is None else f"{metric} {'÷' if ratio else '−'} {base}"
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.6, len(names) - 0.4), xlabel=f"{label} ({_words(shown[0])})")
+    ax.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        ylim=(-0.6, len(names) - 0.4),
+        xlabel=f"{label} ({_words(shown[0])})",
+    )
     ax.grid(False, axis="y")
     return figure
 
@@ -361,7 +396,7 @@ def _lines(found: "Results", x: str, series: str | None) -> dict[Any, list[tuple
             raise ValueError(f"`series` must tell arms with the same {x!r} apart, got several in {name!r}")
     return {name: sorted(points) for name, points in lines.items()}
 
-
+# %% ../../nbs/blocks/study.ipynb #bb45dd6c
 def _study_sweep(found: "Results", metric: str, x, series, base, by, ratio, ax):
     "The body of `Results.sweep`"
     lines, (ax, figure), label = _lines(found, x, series), _axes(ax), ""
@@ -377,28 +412,33 @@ def _study_sweep(found: "Results", metric: str, x, series, base, by, ratio, ax):
     if base is not None:
         ax.axhline(1 if ratio else 0, color=PALETTE["grey"], linewidth=1)
     ax.set(xlabel=x, ylabel=metric if base is None else f"{metric} {'÷' if ratio else '−'} {base}")
-    ax.legend(title=label)
+    ax.legend(title=label if series is None else f"{series} ({label})")
     return figure
 
-
+# %% ../../nbs/blocks/study.ipynb #b5be599b
 def _draw_line(ax, label: str, shown: Sequence[tuple[float, Estimate]]) -> str:
     "One line of means with its band of intervals; the words behind the band"
     at = [place for place, _ in shown]
-    line, = ax.plot(at, [one.mean for _, one in shown], label=label, **style_of(label))
-    low, high = ([getattr(one, end) if one.decided else math.nan for _, one in shown] for end in ("low", "high"))
+    (line,) = ax.plot(at, [one.mean for _, one in shown], label=label, **style_of(label))
+    low, high = (
+        [getattr(one, end) if one.decided else math.nan for _, one in shown] for end in ("low", "high")
+    )
     ax.fill_between(at, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
     return _words(shown[0][1])
 
-# %% ../../nbs/blocks/study.ipynb #06a7478e
-class Results(_Estimates):
-    "What a study found: raw values, a tidy table, estimates, comparisons, tables and figures; see `Study.run`"
+# %% ../../nbs/blocks/study.ipynb #144f6ebc
+class _Tables(_Estimates):
+    "Finished arms, compared in a table"
 
     def table(
         self,
         metrics: str | Sequence[str] | Mapping[str, str],  # names; a mapping gives their headings
-        *, base: str | Sequence[str] | None = None,  # arms that every other arm is compared with
+        *,
+        base: str | Sequence[str] | None = None,  # arms that every other arm is compared with
         arms: Sequence[str] | None = None,  # rows; None: all arms
-        fmt: str | Mapping[str, str] | None = None,  # format of all metrics, or by metric; None: two digits of the half-width
+        fmt: str
+        | Mapping[str, str]
+        | None = None,  # format of all metrics, or by metric; None: two digits of the half-width
         caption: str = "",  # what the table shows; how the intervals are made is added
         by: str = "seed",  # as in `compare`
         ratio: bool = False,  # True: ratios to `base`
@@ -406,10 +446,15 @@ class Results(_Estimates):
         "An arm a row: means, and paired differences to the bases, with 95 % intervals"
         return _study_table(self, metrics, base, arms, fmt, caption, by, ratio)
 
+# %% ../../nbs/blocks/study.ipynb #06a7478e
+class Results(_Tables):
+    "What a study found: values, a tidy table, comparisons, tables and figures; see `Study.run`"
+
     def bars(
         self,
-        metric: str,
-        *, base: str | None = None,  # draw the paired differences to this arm
+        metric: str,  # a number, or an array of windows, that the arms return
+        *,
+        base: str | None = None,  # draw the paired differences to this arm
         arms: Sequence[str] | None = None,  # from top to bottom; None: all arms
         by: str = "seed",  # as in `compare`
         ratio: bool = False,  # True: ratios to `base`
@@ -420,8 +465,9 @@ class Results(_Estimates):
 
     def sweep(
         self,
-        metric: str,
-        *, x: str,  # the option of the arms that is swept, numbers
+        metric: str,  # a number, or an array of windows, that the arms return
+        *,
+        x: str,  # the option of the arms that is swept, numbers
         series: str | None = None,  # the option that tells the lines apart; None: one line
         base: Any = None,  # the value of `series` that the others are compared with, at the same `x`
         by: str = "seed",  # as in `compare`

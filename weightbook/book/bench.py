@@ -272,10 +272,9 @@ def _checked_row(chapter: str, row: Mapping) -> dict:
 # %% ../../nbs/book/bench.ipynb #5d1c7a30
 def _bench_folder(settings: Settings) -> Path:
     "`bench/` of the repository for a run that saves, else a folder in the cache"
-    root = find_root() if settings.save else None
-    if settings.save and root is None:
+    if settings.save and find_root() is None:
         raise FileNotFoundError("results can be saved only inside a clone of the repository: no nbs/ was found")
-    return root / "bench" if root else settings.cache / "bench"
+    return settings.output("bench")
 
 
 def _file_stem(chapter: str) -> str:

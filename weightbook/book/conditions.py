@@ -21,7 +21,8 @@ from .checks import check_choice, check_real
 # %% ../../nbs/book/conditions.ipynb #669f92e4
 @dataclass(frozen=True)
 class Estimate:
-    "A mean over replicates with its 95 % interval; written as \"12.3 ± 0.4 (95 %, 5 seeds)\""
+    'A mean over replicates with its 95 % interval; written as "12.3 ± 0.4 (95 %, 5 seeds)"'
+
     mean: float
     low: float  # lower end of the interval; -inf with one replicate, NaN where a value is not finite
     high: float  # upper end
@@ -29,7 +30,9 @@ class Estimate:
     kind: str = "seed"  # what a replicate is: "seed", "window", "draw", "test case", …
     method: str = "Student"  # how the interval was made: "Student" or "bootstrap"
     label: str = ""  # what was measured, for sentences and captions
-    neutral: float = math.nan  # the value of no effect: 0 for a difference, 1 for a ratio, NaN where there is none
+    neutral: float = (
+        math.nan
+    )  # the value of no effect: 0 for a difference, 1 for a ratio, NaN where there is none
     detail: str = ""  # what else a reader must know, as in "mean of 3 seeds"
 
     @property
@@ -66,24 +69,26 @@ class Estimate:
 # %% ../../nbs/book/conditions.ipynb #673106bd
 def _made_of(estimate: Estimate) -> str:
     "The words behind the numbers: level, method, replicates"
-    repeated = f"{estimate.n} {estimate.kind}{'s' * (estimate.n != 1)}" + f", {estimate.detail}" * bool(estimate.detail)
+    repeated = f"{estimate.n} {estimate.kind}{'s' * (estimate.n != 1)}" + f", {estimate.detail}" * bool(
+        estimate.detail
+    )
     if estimate.n < 2:
         return f"{repeated}, no interval"
     if not estimate.decided:
         return f"{repeated}, not finite"
     return f"95 % bootstrap over {repeated}" if estimate.method == "bootstrap" else f"95 %, {repeated}"
 
-
+# %% ../../nbs/book/conditions.ipynb #8af58e6c
 def _own_spec(estimate: Estimate) -> str:
     "Two significant digits of the half-width; four of the mean where there is none"
     half = estimate.half
-    sign = "+" * (estimate.neutral == 0)  # a difference shows its direction
+    sign = "+" * (estimate.neutral == 0 and math.isfinite(estimate.mean))  # a difference shows its direction
     if not estimate.decided or half <= 1e-12 * abs(estimate.mean) or half == 0:
         return f"{sign}.4g"
     places = 1 - math.floor(math.log10(half))
     return f"{sign}.{max(0, places)}f" if places <= 6 else f"{sign}.3g"
 
-
+# %% ../../nbs/book/conditions.ipynb #ea4b18ce
 def _numbers_text(estimate: Estimate, spec: str) -> str:
     spec = spec or _own_spec(estimate)
     mean = format(estimate.mean, spec)
@@ -98,6 +103,7 @@ def _numbers_text(estimate: Estimate, spec: str) -> str:
 # %% ../../nbs/book/conditions.ipynb #68c48f09
 def _mapped(estimate: Estimate, function: Callable, label: str | None) -> Estimate:
     "The body of `Estimate.map`"
+
     def at(value: float) -> float:
         return float(function(value)) if math.isfinite(value) else math.nan
 
@@ -108,13 +114,21 @@ def _mapped(estimate: Estimate, function: Callable, label: str | None) -> Estima
     low, high = (low, high) if not low > high else (high, low)
     if estimate.n < 2:
         low, high = -math.inf, math.inf
-    return replace(estimate, mean=mean, low=low, high=high, neutral=neutral, label=estimate.label if label is None else label)
+    return replace(
+        estimate,
+        mean=mean,
+        low=low,
+        high=high,
+        neutral=neutral,
+        label=estimate.label if label is None else label,
+    )
 
 # %% ../../nbs/book/conditions.ipynb #ed0ad49f
 def estimate(
     values: Sequence[float],  # (n,), one for each replicate
-    *, kind: str = "seed",  # what a replicate is, in the singular
-    method: Literal["Student", "bootstrap"] = "Student",
+    *,
+    kind: str = "seed",  # what a replicate is, in the singular
+    method: Literal["Student", "bootstrap"] = "Student",  # the bootstrap is for windows and test cases
     label: str = "",  # what was measured
     neutral: float = math.nan,  # the value of no effect, the default bound of `below` and `above`
     resamples: int = 10_000,  # of the bootstrap
@@ -123,7 +137,9 @@ def estimate(
 ) -> Estimate:
     "The mean of `values` with its 95 % interval"
     check_choice("method", method, ("Student", "bootstrap"))
-    values = np.sort(_replicates("values", values))  # the result does not depend on the order of the replicates
+    values = np.sort(
+        _replicates("values", values)
+    )  # the result does not depend on the order of the replicates
     n, mean = len(values), values.mean()
     if n < 2:
         low, high = -math.inf, math.inf
@@ -138,25 +154,31 @@ def _replicates(name: str, values: Any) -> np.ndarray:
     "`values` as a vector of float64; refused where it is not one"
     array = _as_numbers(name, values)
     if array.ndim != 1 or not array.size:
-        raise ValueError(f"`{name}` must hold one number for each replicate, got an array of shape {array.shape}")
+        raise ValueError(
+            f"`{name}` must hold one number for each replicate, got an array of shape {array.shape}"
+        )
     return array
 
-
+# %% ../../nbs/book/conditions.ipynb #3a48cf91
 def _as_numbers(name: str, values: Any) -> np.ndarray:
     values = values.detach().cpu() if hasattr(values, "detach") else values
     array = np.asarray(values)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"`{name}` must hold real numbers, got {type(values).__name__} of dtype {array.dtype}")
+        raise TypeError(
+            f"`{name}` must hold real numbers, got {type(values).__name__} of dtype {array.dtype}"
+        )
     return array.astype(np.float64)
 
-
+# %% ../../nbs/book/conditions.ipynb #0aa0bd84
 def _student(values: np.ndarray, mean: float) -> tuple[float, float]:
     from scipy.stats import t
 
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)) if np.ptp(values) else 0.0
+    half = (
+        t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)) if np.ptp(values) else 0.0
+    )
     return mean - half, mean + half
 
-
+# %% ../../nbs/book/conditions.ipynb #0f18544b
 def _bootstrap(values: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
     from scipy.stats import bootstrap
 
@@ -181,7 +203,7 @@ def estimate_gap(
         return estimate(_difference(np.log(values), np.log(base)), neutral=0.0, **options).map(math.exp)
     return estimate(_difference(values, base), neutral=0.0, **options)
 
-
+# %% ../../nbs/book/conditions.ipynb #8c3f2f61
 def _difference(values: np.ndarray, base: np.ndarray) -> np.ndarray:
     "Entry by entry, with rounding errors counted as no difference"
     with np.errstate(invalid="ignore"):
@@ -193,7 +215,7 @@ def _difference(values: np.ndarray, base: np.ndarray) -> np.ndarray:
 State = Literal["true", "false", "undecided"]
 _BY_COMPARISON = object()
 
-
+# %% ../../nbs/book/conditions.ipynb #c1e4c544
 @dataclass(frozen=True)
 class Condition:
     "A sentence and its state: true, false or undecided; made by a comparison such as `below`"
@@ -206,6 +228,9 @@ class Condition:
         if _key is not _BY_COMPARISON:
             raise TypeError(f"a condition is made by a comparison, one of {', '.join(COMPARISONS)}")
 
+    def __str__(self) -> str:
+        return f"{self.state}: {self.sentence} ({self.control})"
+
     def __bool__(self) -> bool:
         raise TypeError("a condition has three states, not two: read its `state`")
 
@@ -213,8 +238,10 @@ class Condition:
 COMPARISONS = ("below", "above", "within", "contains", "exactly", "at_most", "at_least", "all_of")
 
 # %% ../../nbs/book/conditions.ipynb #59a8bd05
-def _conclude(judge: Callable, quantity: Any, says: str, control: Any, without_control: str | None) -> Condition:
-    "A condition from `judge`, which gives a state, the numbers and the relation, for the quantity and for its control"
+def _conclude(
+    judge: Callable, quantity: Any, says: str, control: Any, without_control: str | None
+) -> Condition:
+    "A condition from `judge`, which gives state, numbers and relation, for a quantity and its control"
     state, shown, relation = judge(quantity)
     sentence = ": ".join(filter(None, (_line("says", says), f"{shown} {relation}")))
     if (control is None) == (without_control is None):
@@ -241,7 +268,7 @@ def _line(name: str, value: Any) -> str:
         raise TypeError(f"`{name}` must be text, got {type(value).__name__}")
     return value.strip()
 
-
+# %% ../../nbs/book/conditions.ipynb #db177c56
 def _measured(quantity: Any) -> bool:
     "Whether a control could have passed: an interval, or finite numbers"
     if isinstance(quantity, Estimate):
@@ -268,7 +295,7 @@ def below(
 
     return _conclude(judge, _interval("gap", gap), says, _optional(control), without_control)
 
-
+# %% ../../nbs/book/conditions.ipynb #4189cbd8
 def above(
     gap: Estimate,  # such as `results.compare("accuracy", arm=…, base=…)`
     bound: float | None = None,  # None: the value of no effect, 0 for a difference and 1 for a ratio
@@ -286,40 +313,45 @@ def above(
 # %% ../../nbs/book/conditions.ipynb #1b26d13f
 def _interval(name: str, value: Any) -> Estimate:
     if not isinstance(value, Estimate):
-        raise TypeError(f"`{name}` must be an Estimate, as `compare`, `value` and `estimate` give, got {type(value).__name__}")
+        raise TypeError(
+            f"`{name}` must be an Estimate, as `compare` and `estimate` give, got {type(value).__name__}"
+        )
     return value
 
-
+# %% ../../nbs/book/conditions.ipynb #8cdf2de6
 def _optional(control: Any) -> Estimate | None:
     return None if control is None else _interval("control", control)
 
-
+# %% ../../nbs/book/conditions.ipynb #ee19e754
 def _bound(found: Estimate, bound: float | None) -> float:
     if bound is None and math.isnan(found.neutral):
-        raise ValueError(f"`bound` must be given, {found.label or 'the estimate'} has no value of no effect to be compared with")
+        raise ValueError(
+            f"`bound` must be given, {found.label or 'the estimate'} has no value of no effect"
+        )
     return found.neutral if bound is None else check_real("bound", bound)
 
-
+# %% ../../nbs/book/conditions.ipynb #ceb0b537
 def _side(found: Estimate, holds: bool, excluded: bool) -> State:
     "The state, undecided without an interval"
     if not found.decided:
         return "undecided"
     return "true" if holds else "false" if excluded else "undecided"
 
-
+# %% ../../nbs/book/conditions.ipynb #9341684d
 def _named(found: Estimate) -> str:
     return f"{found.label} {found}" if found.label else str(found)
 
 # %% ../../nbs/book/conditions.ipynb #18410592
 def within(
-    gap: Estimate,
+    gap: Estimate,  # such as `results.compare("loss", arm=…, base=…)`
     margin: float,  # > 0; differences up to it count as none
-    *, around: float | None = None,  # the middle; None: the value of no effect
+    *,
+    around: float | None = None,  # the middle; None: the value of no effect
     control: Estimate | None = None,  # the same gap of an arm that must not be within
     without_control: str | None = None,  # or: why there is no control
     says: str = "",  # the claim in words
 ) -> Condition:
-    "True if the whole interval lies within `margin` of `around`, false if it lies outside: a test of equivalence"
+    "Equivalence: true if the whole interval lies within `margin` of `around`, false if outside"
     check_real("margin", margin, low=0, open_low=True)
 
     def judge(found: Estimate) -> tuple[State, str, str]:
@@ -330,9 +362,9 @@ def within(
 
     return _conclude(judge, _interval("gap", gap), says, _optional(control), without_control)
 
-
+# %% ../../nbs/book/conditions.ipynb #7edc4022
 def contains(
-    gap: Estimate,
+    gap: Estimate,  # such as `results.value("loss", arm)`
     value: float,  # such as the paper's
     *, control: Estimate | None = None,  # an estimate whose interval must not hold `value`
     without_control: str | None = None,  # or: why there is no control
@@ -362,18 +394,25 @@ def _entries(name: str, quantity: Any, test: Callable, relation: str) -> tuple[S
         return state, f"{values.item():.6g}", relation
     return state, f"{held.sum()} of {held.size} ({values.min():.4g} to {values.max():.4g})", relation
 
-
+# %% ../../nbs/book/conditions.ipynb #93c5fa95
 def _limits(name: str, bound: Any) -> tuple[np.ndarray, str]:
     "A finite bound, or one for each entry, and its words"
     limits = _as_numbers(name, bound)
     if not np.isfinite(limits).all():
         raise ValueError(f"`{name}` must be finite, got {bound!r}")
-    return limits, f"{limits.item():.6g}" if not limits.ndim else f"their bounds ({limits.min():.4g} to {limits.max():.4g})"
+    return (
+        limits,
+        f"{limits.item():.6g}"
+        if not limits.ndim
+        else f"their bounds ({limits.min():.4g} to {limits.max():.4g})",
+    )
 
-
+# %% ../../nbs/book/conditions.ipynb #4c06634a
 def _exact(name: str, quantity: Any) -> Any:
     if isinstance(quantity, Estimate):
-        raise TypeError(f"`{name}` must be an exact number, got an estimate; compare it with `below`, `above` or `within`")
+        raise TypeError(
+            f"`{name}` must be an exact number, got an estimate; compare it with `below`, `above` or `within`"
+        )
     return quantity
 
 # %% ../../nbs/book/conditions.ipynb #39f6858d
@@ -381,7 +420,8 @@ def exactly(
     ours: float | Sequence[float],  # a deterministic number, or several
     paper: float | Sequence[float],  # what it must equal
     tol: float = 0.0,  # allowed distance, >= 0
-    *, control: float | Sequence[float] | None = None,  # the same number of an arm that must differ
+    *,
+    control: float | Sequence[float] | None = None,  # the same number of an arm that must differ
     without_control: str | None = None,  # or: why there is no control
     says: str = "",  # the claim in words
 ) -> Condition:
@@ -389,10 +429,12 @@ def exactly(
     check_real("tol", tol, low=0)
     limits, words = _limits("paper", paper)
     relation = f"= {words}" + f" to within {tol:g}" * (tol > 0)
-    judge = lambda found: _entries("ours", _exact("ours", found), lambda v: np.abs(v - limits) <= tol, relation)
+    judge = lambda found: _entries(
+        "ours", _exact("ours", found), lambda v: np.abs(v - limits) <= tol, relation
+    )
     return _conclude(judge, ours, says, control, without_control)
 
-
+# %% ../../nbs/book/conditions.ipynb #cc89c93d
 def at_most(
     x: float | Sequence[float],  # a deterministic number, or several
     bound: float | Sequence[float],  # finite
@@ -405,11 +447,14 @@ def at_most(
     judge = lambda found: _entries("x", _exact("x", found), lambda v: v <= limits, f"≤ {words}")
     return _conclude(judge, x, says, control, without_control)
 
-
+# %% ../../nbs/book/conditions.ipynb #faea3f1a
 def at_least(
     x: float | Sequence[float],  # a deterministic number, or several
     bound: float | Sequence[float],  # finite
-    *, control: float | Sequence[float] | None = None,  # the same number of an arm that must stay below the bound
+    *,
+    control: float
+    | Sequence[float]
+    | None = None,  # the same number of an arm that must stay below the bound
     without_control: str | None = None,  # or: why there is no control
     says: str = "",  # the claim in words
 ) -> Condition:
@@ -422,16 +467,22 @@ def at_least(
 def all_of(
     checks: Sequence[bool | Condition | None],  # two or more; None: could not be made
     at_least: int | None = None,  # how many must hold; None: all
-    *, what: str = "checks",  # what they are, in the plural
+    *,
+    what: str = "checks",  # what they are, in the plural
     control: Sequence[bool | Condition | None] | None = None,  # the same checks on an arm that must not pass
     without_control: str | None = None,  # or: why there is no control
     says: str = "",  # the claim in words
 ) -> Condition:
     "True if all checks hold, or `at_least` of them; false if too many fail"
+
     def judge(found: Sequence) -> tuple[State, str, str]:
         states = _states(found)
         needed = len(states) if at_least is None else at_least
-        if not isinstance(needed, numbers.Integral) or isinstance(needed, bool) or not 1 <= needed <= len(states):
+        if (
+            not isinstance(needed, numbers.Integral)
+            or isinstance(needed, bool)
+            or not 1 <= needed <= len(states)
+        ):
             raise ValueError(f"`at_least` must be a number from 1 to {len(states)}, got {needed!r}")
         held, failed = states.count("true"), states.count("false")
         state = "true" if held >= needed else "false" if len(states) - failed < needed else "undecided"
@@ -440,14 +491,19 @@ def all_of(
 
     return _conclude(judge, checks, says, control, without_control)
 
-
+# %% ../../nbs/book/conditions.ipynb #b7ae5913
 def _states(checks: Any) -> list[State]:
     "The state of each check"
     checks = checks.tolist() if hasattr(checks, "tolist") else checks
     if not isinstance(checks, Sequence) or isinstance(checks, str) or len(checks) < 2:
-        raise TypeError(f"`checks` must be two or more checks, got {checks!r}; a single number is compared by `at_most`")
+        raise TypeError(
+            f"`checks` must be two or more checks, got {checks!r}; a single number is compared by `at_most`"
+        )
     checks = [check.item() if hasattr(check, "item") else check for check in checks]
     wrong = [check for check in checks if not isinstance(check, bool | Condition | None)]
     if wrong:
         raise TypeError(f"`checks` must hold truth values, conditions or None, got {wrong[0]!r}")
-    return [getattr(check, "state", {True: "true", False: "false", None: "undecided"}.get(check)) for check in checks]
+    return [
+        getattr(check, "state", {True: "true", False: "false", None: "undecided"}.get(check))
+        for check in checks
+    ]

@@ -202,7 +202,11 @@ def _sha(*parts: Any) -> str:
 class Reach:
     "Digests things, and remembers which definitions of ours it came by"
 
-    def __init__(self):
+    def __init__(
+        self,
+        lenient: bool = False,  # True: what has no content stands for itself by kind, instead of being refused
+    ):
+        self.lenient = lenient
         self.names: dict[str, Any] = {}    # qualified name -> function or class of ours
         self.pages: dict[str, str] = {}    # file name of a notebook's cell -> its text
         self._known: dict[int, tuple[Any, str]] = {}
@@ -433,6 +437,8 @@ def _digest_value(value: Any, reach: Reach) -> str:
         if (found := write(value, reach)) is not None:
             return found
     kind = type(value)
+    if reach.lenient or kind.__module__ == "typing":
+        return _sha("kind", kind.__qualname__, str(value) if kind.__module__ == "typing" else "")
     raise CannotDigest(f"a {kind.__module__}.{kind.__qualname__} has no content to digest; "
                        "make it inside the arm, or pass what it is made from as an argument")
 
@@ -461,7 +467,7 @@ def page_digest(
     "A digest of what the cells of a page reach of this package, as it is loaded in this process"
     import importlib
 
-    space, reach, used = {}, Reach(), set()
+    space, reach, used = {}, Reach(lenient=True), set()
     for name, (module, attribute) in page_imports(sources).items():
         loaded = importlib.import_module(module)
         if attribute is not None and not hasattr(loaded, attribute):

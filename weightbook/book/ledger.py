@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 # %% ../../nbs/book/ledger.ipynb #2f5a6d72
 from .checks import check_choice
@@ -105,14 +105,16 @@ def verdict_of(
     return "inconclusive" if found["undecided"] else "reproduced"
 
 # %% ../../nbs/book/ledger.ipynb #4f979dce
-_COMPARE = "write the comparison, such as `above(gap, control=…)` or `at_most(x, 0.1, control=…)`, see weightbook.book.conditions"
+_COMPARE = "write the comparison, such as `above(gap, control=…)` or `at_most(x, 0.1, control=…)`"
 
-
+# %% ../../nbs/book/ledger.ipynb #642076bb
 def _conditions(holds: Any) -> list[Condition]:
     "The conditions of a record; a truth value is refused, whoever computed it"
     found = [holds] if isinstance(holds, Condition) else holds
     if isinstance(found, Mapping) or isinstance(found, str) or not isinstance(found, Sequence):
-        raise TypeError(f"`holds` must be a condition or a sequence of them, got {_kind_of(holds)}; {_COMPARE}")
+        raise TypeError(
+            f"`holds` must be a condition or a sequence of them, got {_kind_of(holds)}; {_COMPARE}"
+        )
     for entry in found:
         if not isinstance(entry, Condition):
             raise TypeError(f"`holds` must hold conditions, got {_kind_of(entry)}; {_COMPARE}")
@@ -120,9 +122,13 @@ def _conditions(holds: Any) -> list[Condition]:
         raise ValueError("`holds` must hold at least one condition, got none")
     return list(found)
 
-
+# %% ../../nbs/book/ledger.ipynb #927ae6c3
 def _kind_of(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})" if not isinstance(value, Mapping) else "a mapping; name a condition by `says=`"
+    return (
+        f"{value!r} ({type(value).__name__})"
+        if not isinstance(value, Mapping)
+        else "a mapping; name a condition by `says=`"
+    )
 
 # %% ../../nbs/book/ledger.ipynb #6cedc221
 def relative_gap(
@@ -145,7 +151,7 @@ SCALES = {
 
 # %% ../../nbs/book/ledger.ipynb #92416cfd
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = {"strict": True, "extra": "forbid", "frozen": True}
 
 
 class Cost(_Strict):
@@ -164,7 +170,7 @@ class _ConditionRow(_Strict):
     state: State
     control: str = Field(min_length=1)
 
-
+# %% ../../nbs/book/ledger.ipynb #1ae14fc4
 class _ClaimRow(_Strict):
     id: str = Field(pattern=r"^C[1-9][0-9]*[a-z]?$")
     claim: str = Field(min_length=1)
@@ -182,12 +188,20 @@ class _ClaimRow(_Strict):
     @model_validator(mode="after")
     def _follows(self) -> "_ClaimRow":
         attempted = self.verdict != "not attempted"
-        if attempted != bool(self.conditions) or attempted and self.verdict != verdict_of(c.state for c in self.conditions):
+        if (
+            attempted != bool(self.conditions)
+            or attempted
+            and self.verdict != verdict_of(c.state for c in self.conditions)
+        ):
             raise ValueError(f"the verdict {self.verdict!r} of {self.id} does not follow from its conditions")
         if attempted != bool(self.ours and self.scale and self.at) or not attempted and not self.note:
-            raise ValueError(f"{self.id} must have our value and its scale, or a note why it was not attempted")
+            raise ValueError(
+                f"{self.id} must have our value and its scale, or a note why it was not attempted"
+            )
         if bool(self.command) != (self.cost is not None) or attempted and self.command:
-            raise ValueError(f"{self.id} must have a command and its cost together, and only where it was not attempted")
+            raise ValueError(
+                f"{self.id} must have a command and its cost together, and only where it was not attempted"
+            )
         return self
 
 # %% ../../nbs/book/ledger.ipynb #c255d334
@@ -195,7 +209,7 @@ class _ArmsRow(_Strict):
     seconds: float = Field(ge=0, allow_inf_nan=False)
     oldest: str
 
-
+# %% ../../nbs/book/ledger.ipynb #a9ae2e0f
 class _LedgerFile(_Strict):
     format: Literal[2]
     chapter: str = Field(min_length=1)
@@ -224,31 +238,41 @@ def _validated(text: str, path: Path) -> dict[str, Any]:
     except ValidationError as error:
         if any(found["type"] == "json_invalid" for found in error.errors()):
             raise ValueError(f"{path} is not JSON: {error.errors()[0]['msg']}") from error
-        wrong = [f"{'.'.join(map(str, found['loc'])) or 'file'}: {found['msg']}" for found in error.errors()[:5]]
+        wrong = [
+            f"{'.'.join(map(str, found['loc'])) or 'file'}: {found['msg']}" for found in error.errors()[:5]
+        ]
         raise ValueError(f"{path} is no ledger: {'; '.join(wrong)}") from error
 
-
+# %% ../../nbs/book/ledger.ipynb #dc796d2b
 def _outdated(text: str) -> bool:
-    "Whether a file has the first format, whose conditions were not kept; for as long as such files are in `nbs/ledger`"
+    "Whether a file has the first format, without conditions; for as long as `nbs/ledger` has such files"
     try:
         found = json.loads(text)
     except ValueError:
         return False
-    return isinstance(found, dict) and "format" not in found and {"chapter", "claims", "source_hash"} <= set(found)
+    return (
+        isinstance(found, dict)
+        and "format" not in found
+        and {"chapter", "claims", "source_hash"} <= set(found)
+    )
 
 # %% ../../nbs/book/ledger.ipynb #35e98aab
 _COLUMNS = {"id": "Claim", "claim": "What the paper says", "where": "Where", "paper": "Paper", "ours": "Ours"}
 _COLUMNS |= {"scale": "Our scale", "verdict": "Verdict", "why": "Why"}
 
-
+# %% ../../nbs/book/ledger.ipynb #62a8ca76
 def _why(row: Mapping[str, Any]) -> Lines:
     "What a verdict rests on: the note, the conditions with their controls, the way to attempt the claim"
     conditions = [f"{c['state']}: {c['sentence']} ({c['control']})" for c in row.get("conditions", ())]
     cost = row.get("cost")
-    attempt = [f"attempt: {row['command']} ({Cost(**cost) if isinstance(cost, Mapping) else cost})"] if row.get("command") else []
+    attempt = (
+        [f"attempt: {row['command']} ({Cost(**cost) if isinstance(cost, Mapping) else cost})"]
+        if row.get("command")
+        else []
+    )
     return Lines(tuple(filter(None, (row.get("note", ""), *conditions, *attempt))))
 
-
+# %% ../../nbs/book/ledger.ipynb #d30ed031
 def _cell(key: str, row: Mapping[str, Any]) -> Any:
     "The cell of a claim under a heading"
     special = {
@@ -261,19 +285,20 @@ def _cell(key: str, row: Mapping[str, Any]) -> Any:
 
 # %% ../../nbs/book/ledger.ipynb #f05f1b18
 def ledger_table(
-    rows: Sequence[Mapping[str, Any]],  # claims, as in a ledger file; "chapter", "href" and "run" are optional
+    rows: Sequence[Mapping[str, Any]],  # claims as in a ledger file, with "chapter", "href", "run" at will
     caption: str,  # what the table shows, in one line
 ) -> Table:
     "The claims of one or several papers as a table"
     for row in rows:
         if row.get("verdict"):
             check_choice("verdict", row["verdict"], VERDICTS)
-    first = {key: key.capitalize() for key in ("chapter", "run") if any(key in row for row in rows)}
-    columns = {key: title for key, title in first.items() if key == "chapter"} | _COLUMNS
-    columns |= {key: title for key, title in first.items() if key == "run"}
+    given = {key for row in rows for key in row}
+    chapter, run = ({key: key.capitalize()} if key in given else {} for key in ("chapter", "run"))
+    columns = chapter | _COLUMNS | run
     cells = tuple(tuple(_cell(key, row) for key in columns) for row in rows)
     marks = tuple({key: row[key] for key in ("chapter", "verdict") if row.get(key)} for row in rows)
-    return Table(tuple(columns.values()), cells, _text("caption", caption), {}, list(columns).index("id"), "ledger", marks)
+    looks = dict(heading=list(columns).index("id"), kind="ledger", marks=marks)
+    return Table(tuple(columns.values()), cells, _text("caption", caption), **looks)
 
 # %% ../../nbs/book/ledger.ipynb #3185ca0c
 def _text(name: str, value: Any, empty: bool = False) -> str:
@@ -285,11 +310,21 @@ def _text(name: str, value: Any, empty: bool = False) -> str:
     return line
 
 # %% ../../nbs/book/ledger.ipynb #69bf2ab4
-_EMPTY = {"ours": "", "scale": "", "at": "", "verdict": "", "note": "", "conditions": [], "command": "", "cost": None}
+_EMPTY = {
+    "ours": "",
+    "scale": "",
+    "at": "",
+    "verdict": "",
+    "note": "",
+    "conditions": [],
+    "command": "",
+    "cost": None,
+}
 
+# %% ../../nbs/book/ledger.ipynb #9b196b82
+class _Paper:
+    "One paper, the run that measures its claims, and the rows of its ledger"
 
-class _Claims:
-    "Which claims a paper makes, and which of them are pending"
     def __init__(
         self,
         chapter: str,  # the notebook's name without its number, as in "wina"
@@ -306,6 +341,10 @@ class _Claims:
         self.settings, self.folder, self.arms = settings, folder, arms
         self.rows: dict[str, dict[str, Any]] = {}
 
+# %% ../../nbs/book/ledger.ipynb #5ffc1044
+class _Claims(_Paper):
+    "Which claims a paper makes, and which of them are pending"
+
     def claim(
         self,
         id: str,  # "C1", "C2", …
@@ -319,8 +358,8 @@ class _Claims:
             raise ValueError(f"`id` must be C and a number, such as C1 or C2a, got {id!r}")
         if id in self.rows:
             raise ValueError(f"`id` must be new, got {id!r}, which is declared already")
-        row = {"id": id, "claim": _text("claim", claim), "where": _text("where", where), "paper": _text("paper", paper)}
-        self.rows[id] = row | _EMPTY
+        said = {"claim": claim, "where": where, "paper": paper}
+        self.rows[id] = {"id": id} | {key: _text(key, text) for key, text in said.items()} | _EMPTY
 
     @property
     def pending(self) -> list[str]:  # ids, in the order of declaration
@@ -331,15 +370,19 @@ class _Claims:
 def _row(ledger: _Claims, id: str) -> dict[str, Any]:
     "The row of a declared claim"
     if id not in ledger.rows:
-        raise ValueError(f"`id` must be a declared claim ({', '.join(ledger.rows) or 'none yet'}), got {id!r}")
+        raise ValueError(
+            f"`id` must be a declared claim ({', '.join(ledger.rows) or 'none yet'}), got {id!r}"
+        )
     return ledger.rows[id]
 
-
+# %% ../../nbs/book/ledger.ipynb #3233facf
 def _attempt(reason: str, command: str | None, cost: Cost | None, no_command: str | None) -> dict[str, Any]:
     "The note, command and cost of a claim that was not attempted"
     note = _text("reason", reason)
     if (command is None) == (no_command is None):
-        raise TypeError("`command` must be what would attempt the claim, with its `cost`; or say `no_command=` why nothing would")
+        raise TypeError(
+            "`command` must be what would attempt the claim, with its `cost`; or `no_command` say why none"
+        )
     if command is None:
         return {"note": f"{note}; no command: {_text('no_command', no_command)}"}
     if not isinstance(cost, Cost):
@@ -347,8 +390,9 @@ def _attempt(reason: str, command: str | None, cost: Cost | None, no_command: st
     return {"note": note, "command": _text("command", command), "cost": cost.model_dump()}
 
 # %% ../../nbs/book/ledger.ipynb #60092153
-class Ledger(_Claims):
-    "The claims of one paper, what was measured for each, and the verdicts"
+class _Recorded(_Claims):
+    "The claims of one paper, and what was measured for each"
+
     def record(
         self,
         id: str,  # a declared claim
@@ -363,9 +407,14 @@ class Ledger(_Claims):
         row, found = _row(self, id), _conditions(holds)
         verdict = verdict_of(condition.state for condition in found)
         shown = [{"sentence": c.sentence, "state": c.state, "control": c.control} for c in found]
-        row |= _EMPTY | {"ours": _text("ours", ours), "scale": check_choice("scale", scale, tuple(SCALES)), "at": _text("at", at)}
-        row |= {"verdict": verdict, "note": _text("note", note, empty=True), "conditions": shown}
+        check_choice("scale", scale, tuple(SCALES))
+        texts = {key: _text(key, text, empty=key == "note") for key, text in dict(ours=ours, at=at, note=note).items()}
+        row |= _EMPTY | texts | {"scale": scale, "verdict": verdict, "conditions": shown}
         return verdict
+
+# %% ../../nbs/book/ledger.ipynb #196a74eb
+class Ledger(_Recorded):
+    "The claims of one paper, what was measured for each, and the verdicts"
 
     def not_attempted(
         self,
@@ -377,8 +426,8 @@ class Ledger(_Claims):
         no_command: str | None = None,  # or: why no command could, as where data were never published
     ) -> Verdict:
         "Record that a claim was not measured, why, and what it would take"
-        row = _row(self, id) | _EMPTY | {"verdict": "not attempted"} | _attempt(reason, command, cost, no_command)
-        self.rows[id] = row
+        found = _attempt(reason, command, cost, no_command)
+        self.rows[id] = _row(self, id) | _EMPTY | {"verdict": "not attempted"} | found
         return "not attempted"
 
     def counts(self) -> dict[str, int]:  # verdict -> number of claims
@@ -397,9 +446,13 @@ class Ledger(_Claims):
 def _save(ledger: Ledger) -> Path:
     "The body of `Ledger.save`"
     if ledger.pending or not ledger.rows:
-        raise ValueError(f"a ledger with pending claims is not saved: {', '.join(ledger.pending) or 'none declared'}")
+        raise ValueError(
+            f"a ledger with pending claims is not saved: {', '.join(ledger.pending) or 'none declared'}"
+        )
     settings, root = ledger.settings, find_root()
-    folder = ledger.folder or (root / "nbs" / "ledger" if settings.save and root else settings.cache / "ledger")
+    folder = ledger.folder or (
+        root / "nbs" / "ledger" if settings.save and root else settings.cache / "ledger"
+    )
     content = {
         "format": 2,
         "chapter": ledger.chapter,
@@ -418,7 +471,7 @@ def _save(ledger: Ledger) -> Path:
     _validated(json.dumps(content), path)
     return write_json(path, content)
 
-
+# %% ../../nbs/book/ledger.ipynb #c69de6df
 def _arms_stamp(arms: Any) -> dict[str, Any] | None:
     "What the arms took and how old they are"
     if arms is None or not arms.oldest:
@@ -435,7 +488,10 @@ def load_ledgers(
     rank, ledgers = {name: place for place, name in enumerate(order)}, []
     for path in sorted(folder.glob("*.json")):
         if _outdated(text := path.read_text(encoding="utf-8")):
-            warnings.warn(f"{path.name} has the first format and is left out until its chapter is run again", stacklevel=2)
+            warnings.warn(
+                f"{path.name} has the first format and is left out until its chapter is run again",
+                stacklevel=2,
+            )
         else:
             ledgers.append(_validated(text, path))
     return sorted(ledgers, key=lambda ledger: rank.get(ledger["chapter"], len(rank)))
@@ -505,7 +561,9 @@ def scoreboard(
 ) -> _Scoreboard:
     "Every claim of every paper, to be filtered by chapter, verdict and words"
     rows = [
-        {"chapter": ledger["chapter"], "href": link(ledger["chapter"]) if link else ""} | claim | _run_of(ledger, beside)
+        {"chapter": ledger["chapter"], "href": link(ledger["chapter"]) if link else ""}
+        | claim
+        | _run_of(ledger, beside)
         for ledger in [*ledgers, *beside]
         for claim in ledger["claims"]
     ]
@@ -514,7 +572,7 @@ def scoreboard(
     rows.sort(key=lambda row: place[row["chapter"], row["id"]])  # stable: ours first, then the others
     return _Scoreboard(ledger_table(rows, f"Claims of {papers}"))
 
-
+# %% ../../nbs/book/ledger.ipynb #02838e8f
 def _run_of(ledger: Mapping[str, Any], beside: Sequence) -> dict[str, str]:
     "The stamp that tells runs apart, where there are several"
     where = ", ".join(f"{ledger[key]}" for key in ("profile", "device", "date") if key in ledger)

@@ -44,7 +44,7 @@ class Badge:
     def __str__(self) -> str:
         return self.text
 
-
+# %% ../../nbs/book/tables.ipynb #7522b57a
 @dataclass(frozen=True)
 class Link:
     "A word that leads somewhere; without an address, the word"
@@ -54,7 +54,7 @@ class Link:
     def __str__(self) -> str:
         return self.text
 
-
+# %% ../../nbs/book/tables.ipynb #0e1e1304
 @dataclass(frozen=True)
 class Lines:
     "Several short texts in one cell"
@@ -67,17 +67,21 @@ class Lines:
 @dataclass(frozen=True)
 class Table:
     "A captioned table that shows itself as accessible HTML, as Markdown, and in a terminal"
+
     columns: tuple[str, ...]  # headings, one a column
-    rows: tuple[tuple, ...]   # raw values, `Badge`, `Link` or `Lines`
-    caption: str              # what the table shows, plain text
+    rows: tuple[tuple, ...]  # raw values, `Badge`, `Link` or `Lines`
+    caption: str  # what the table shows, plain text
     fmt: Mapping[str, str | Callable] = field(default_factory=dict)  # column -> format, see `format_value`
-    heading: int = 0          # which column names the row
-    kind: str = ""            # what the style sheet calls it, as in "ledger"
-    marks: tuple[Mapping[str, str], ...] = ()  # for each row, what scripts may find it by: {"verdict": "partly"}
+    heading: int = 0  # which column names the row
+    kind: str = ""  # what the style sheet calls it, as in "ledger"
+    marks: tuple[Mapping[str, str], ...] = ()  # for each row, what scripts find it by: {"verdict": "partly"}
 
     def text(self) -> list[list[str]]:
         "The cells as a reader sees them"
-        return [[format_value(v, self.fmt.get(c)) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
+        return [
+            [format_value(v, self.fmt.get(c)) for c, v in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
 
     def _repr_html_(self) -> str:
         return _table_html(self)
@@ -95,7 +99,7 @@ def _one_line(cell: str) -> str:
     "Text that cannot break a Markdown table"
     return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", "; ")
 
-
+# %% ../../nbs/book/tables.ipynb #ebaefe74
 def _numeric(table: Table) -> list[bool]:
     "Which columns hold numbers only"
     present = [[row[i] for row in table.rows if row[i] is not None] for i in range(len(table.columns))]
@@ -108,29 +112,39 @@ def _table_html(table: Table) -> str:
     sides = ["left", *("right" if n else "left" for n in _numeric(table)[1:])]
     head = "".join(map(_header_cell, table.columns, sides))
     marks = table.marks or ({},) * len(table.rows)
-    body = "\n".join(_row_html(table, *parts, sides) for parts in zip(table.rows, table.text(), marks, strict=True))
+    body = "\n".join(
+        _row_html(table, *parts, sides) for parts in zip(table.rows, table.text(), marks, strict=True)
+    )
+    style = _FALLBACK if table.kind else ""
     caption, kind = html.escape(table.caption), f" wb-{table.kind}" * bool(table.kind)
-    return (f'{_FALLBACK if table.kind else ""}<div class="wb-scroll" role="region" tabindex="0" aria-label="{caption}">\n'
-            f'<table class="wb-table{kind}">\n<caption style="text-align:left">{caption}</caption>\n'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>")
+    return (
+        f'{style}<div class="wb-scroll" role="region" tabindex="0" aria-label="{caption}">\n'
+        f'<table class="wb-table{kind}">\n<caption style="text-align:left">{caption}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    )
 
-
+# %% ../../nbs/book/tables.ipynb #16addd85
 def _header_cell(heading: str, side: str) -> str:
     "A column heading; a column without a name gets an empty cell instead of an empty heading"
-    return f'<th scope="col" style="text-align:{side}">{html.escape(heading)}</th>' if heading else "<td></td>"
+    return (
+        f'<th scope="col" style="text-align:{side}">{html.escape(heading)}</th>' if heading else "<td></td>"
+    )
 
 # %% ../../nbs/book/tables.ipynb #19149ed4
-def _row_html(table: Table, row: Sequence, texts: Sequence[str], marks: Mapping[str, str], sides: Sequence[str]) -> str:
+def _row_html(
+    table: Table, row: Sequence, texts: Sequence[str], marks: Mapping[str, str], sides: Sequence[str]
+) -> str:
     "One line of the body; one of its cells is its heading"
     found = "".join(f' data-{key}="{html.escape(value)}"' for key, value in marks.items())
     cells = [
-        f'<th scope="row" style="text-align:left">{_cell_html(value, text)}</th>' if i == table.heading
+        f'<th scope="row" style="text-align:left">{_cell_html(value, text)}</th>'
+        if i == table.heading
         else f'<td style="text-align:{side}">{_cell_html(value, text)}</td>'
         for i, (value, text, side) in enumerate(zip(row, texts, sides, strict=True))
     ]
     return f"<tr{found}>{''.join(cells)}</tr>"
 
-
+# %% ../../nbs/book/tables.ipynb #86173598
 def _cell_html(value: Any, text: str) -> str:
     "What a cell shows; every text is escaped"
     if isinstance(value, Badge):
@@ -146,7 +160,8 @@ def _cell_html(value: Any, text: str) -> str:
 _FALLBACK = (
     "<style>@layer wb-fallback{.wb-scroll{overflow-x:auto}.wb-table{border-collapse:collapse}"
     ".wb-table caption{text-align:left;font-weight:600;padding:.4em 0;color:inherit}"
-    ".wb-ledger :is(th,td){text-align:left!important;vertical-align:top;padding:.3em .6em;border-bottom:1px solid #888}"
+    ".wb-ledger :is(th,td){text-align:left!important;vertical-align:top;"
+    "padding:.3em .6em;border-bottom:1px solid #888}"
     ".wb-verdict{display:inline-block;padding:0 .6em;border-radius:.8em;white-space:nowrap;font-weight:600}"
     ".wb-reproduced{background:#d7efe0;color:#0b4a2a}.wb-partly{background:#fdeec4;color:#573b00}"
     ".wb-not-reproduced{background:#fbdcd9;color:#7a1510}.wb-inconclusive{background:#dde6f7;color:#1c3766}"
@@ -154,9 +169,15 @@ _FALLBACK = (
 )
 
 # %% ../../nbs/book/tables.ipynb #d6cf9446
-_TERMINAL = {"reproduced": "green", "partly": "yellow", "not reproduced": "red", "inconclusive": "blue", "not attempted": "dim"}
+_TERMINAL = {
+    "reproduced": "green",
+    "partly": "yellow",
+    "not reproduced": "red",
+    "inconclusive": "blue",
+    "not attempted": "dim",
+}
 
-
+# %% ../../nbs/book/tables.ipynb #5f1acaa1
 def _terminal_table(table: Table):
     "The table for a `rich` console"
     from rich import box
@@ -168,7 +189,12 @@ def _terminal_table(table: Table):
     for heading, side in zip(table.columns, sides, strict=True):
         shown.add_column(heading, justify=side)
     for row, texts in zip(table.rows, table.text(), strict=True):
-        shown.add_row(*(Text(t, _TERMINAL.get(t, "") if isinstance(v, Badge) else "") for v, t in zip(row, texts, strict=True)))
+        shown.add_row(
+            *(
+                Text(t, _TERMINAL.get(t, "") if isinstance(v, Badge) else "")
+                for v, t in zip(row, texts, strict=True)
+            )
+        )
     return shown
 
 # %% ../../nbs/book/tables.ipynb #500722b6
@@ -195,7 +221,7 @@ def table(
     cells = tuple(tuple(row.get(key) for key in keys) for row in rows)
     return Table(tuple(keys.values()), cells, caption, {keys[key]: spec for key, spec in (fmt or {}).items()})
 
-
+# %% ../../nbs/book/tables.ipynb #2035399e
 def _heading(key) -> str:
     "The heading of a column; the levels of a frame's column index are joined by a space"
     return " ".join(str(part) for part in key if part != "") if isinstance(key, tuple) else str(key)
