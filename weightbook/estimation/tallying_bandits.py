@@ -32,27 +32,30 @@ from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real
 from ..book.settings import Settings
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3ac6d8fb
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #adc36276
 def loss_values(
-    loss: Callable | Sequence[float],  # h as a vectorised function of r, or its values at r = 1/P, 2/P, ..., 1
-    r: np.ndarray,                     # relative tallies in [0, 1], any shape
-) -> np.ndarray:                       # mean losses, shape of `r`
-    "A loss function at relative tallies; tables are linear between their entries and constant before the first"
+    loss: Callable
+    | Sequence[float],  # h as a vectorised function of r, or its values at r = 1/P, 2/P, ..., 1
+    r: np.ndarray,  # relative tallies in [0, 1], any shape
+) -> np.ndarray:  # mean losses, shape of `r`
+    "A loss at relative tallies; tables are linear between their entries, constant before the first"
     r = np.where(np.asarray(r) > 1 - 1e-9, 1.0, r)  # a full tally is full, in whatever order it was summed
     if callable(loss):
         return np.broadcast_to(np.asarray(loss(r), dtype=float), r.shape)
     values = np.asarray(loss, dtype=float)
     return np.interp(r, np.arange(1, len(values) + 1) / len(values), values)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3013fb33
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e7e17354
 def _check_weights(weights) -> np.ndarray:
     "Weights of the recent plays as a float array, or an error that says what is wrong"
     w = np.asarray(weights, dtype=float)
     if w.ndim != 1 or not w.size or not np.isfinite(w).all() or w.min() < 0 or w.max() > 1 or w[0] == 0:
-        raise ValueError(f"`weights` must be one row of numbers in [0, 1] whose first is above 0, got {weights!r:.80}")
+        raise ValueError(
+            f"`weights` must be one row of numbers in [0, 1] whose first is above 0, got {weights!r:.80}"
+        )
     return w
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6d852f27
 def _decay(w: np.ndarray) -> float | None:
     "The factor of geometric weights (1 for equal ones), None for all others"
     rate = float(w[1] / w[0]) if len(w) > 1 else 1.0
@@ -68,18 +71,20 @@ def _check_losses(losses: Sequence, grid: np.ndarray) -> None:
         if not np.isfinite(v).all() or v.min() < 0 or v.max() > 1:
             raise ValueError(f"`losses` must stay in [0, 1], got {v.min():.4g} to {v.max():.4g} for arm {x}")
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d456ac1f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #75920bcf
 class _Arms:
     "Losses, weights, and what follows from them without a game"
 
     def __init__(
         self,
-        losses: Sequence,   # one loss an arm, as `loss_values` takes them
+        losses: Sequence,  # one loss an arm, as `loss_values` takes them
         weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
     ):
         self.weights, self.losses = _check_weights(weights), tuple(losses)
         self.n_arms, self.memory, self.decay = len(self.losses), len(self.weights), _decay(self.weights)
-        self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # tallies of 0, 1, ..., m plays in a row
+        self.prefix = np.concatenate(
+            [[0.0], np.cumsum(self.weights)]
+        )  # tallies of 0, 1, ..., m plays in a row
         self.total = float(self.prefix[-1])
         _check_losses(self.losses, np.append(self.prefix[1:] / self.total, np.linspace(0.01, 1, 100)))
         self.steady = np.array([float(loss_values(h, np.float64(1.0))) for h in self.losses])
@@ -120,17 +125,18 @@ class TallyingModel(_Arms):
         "Expected losses along fixed sequences, from an empty history"
         return self.mean_losses(actions, play_tallies(actions, self.weights))
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f2b97fff
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9e48b8d5
 class _Game(TallyingModel):
     "State of `n_envs` games in step: ring buffers of actions, tallies, generators"
 
     def __init__(
         self,
-        losses: Sequence,              # one loss an arm, as `loss_values` takes them
-        weights: Sequence,             # shape (m,), in [0, 1]; the weight of the current play comes first
-        *, noise: str = "bernoulli",   # "bernoulli": losses are 0 or 1 with the right mean; "none": the mean itself
-        n_envs: int = 1,               # independent games
-        seed: int | None = None,       # seed of the noise; None: another one each time
+        losses: Sequence,  # one loss an arm, as `loss_values` takes them
+        weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
+        *,
+        noise: str = "bernoulli",  # "bernoulli": losses 0 or 1 with the right mean; "none": the mean
+        n_envs: int = 1,  # independent games
+        seed: int | None = None,  # seed of the noise; None: another one each time
     ):
         super().__init__(losses, weights)
         self.noise = check_choice("noise", noise, ("bernoulli", "none"))
@@ -139,22 +145,25 @@ class _Game(TallyingModel):
         self.reset(seed)
 
     def reset(
-        self, seed: int | None = None,  # seed of the noise; None: another one each time
+        self,
+        seed: int | None = None,  # seed of the noise; None: another one each time
     ) -> None:
         "Forget all plays"
         self._rng, self.time = np.random.default_rng(seed), 0
         self._ring = np.full((self.n_envs, self.memory), self.n_arms)  # K stands for "nothing played yet"
-        self._tally = np.zeros((self.n_envs, self.n_arms + 1))  # None after a block: counted again when it is needed
+        self._tally = np.zeros(
+            (self.n_envs, self.n_arms + 1)
+        )  # None after a block: counted again when it is needed
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a93dc1c2
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b6d5550a
 def _carried(game: _Game) -> np.ndarray:
-    "Tallies after the latest play, shape (n_envs, K + 1); from the last m actions where nothing was carried on"
+    "Tallies after the latest play, shape (n_envs, K + 1); counted anew where nothing was carried on"
     if game._tally is None or game.decay is None:
         recent = game.recent
         game._tally = np.stack([(recent == x) @ game.weights for x in range(game.n_arms + 1)], axis=1)
     return game._tally
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #cd581b26
 def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
     "Play `a` (n_envs,) and return its tallies; eq. (2) where the weights allow it"
     at, oldest = game.time % game.memory, game._ring[:, game.time % game.memory].copy()
@@ -167,7 +176,7 @@ def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
     game.time += 1
     return tally[game._rows, a] if game.decay is not None else (game.recent == a[:, None]) @ game.weights
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ea79856f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #94a10b19
 class _Steps(_Game):
     "Playing one step at a time"
 
@@ -184,14 +193,21 @@ class _Steps(_Game):
     def _arms_of(self, action) -> np.ndarray:
         "An action for each game, or an error that says what came"
         a = np.asarray(action)
-        if a.dtype.kind not in "iu" or a.shape not in ((), (self.n_envs,)) or a.min() < 0 or a.max() >= self.n_arms:
-            raise ValueError(f"`action` must hold integers in [0, {self.n_arms}), one or {self.n_envs}, got {action!r:.60}")
+        if (
+            a.dtype.kind not in "iu"
+            or a.shape not in ((), (self.n_envs,))
+            or a.min() < 0
+            or a.max() >= self.n_arms
+        ):
+            raise ValueError(
+                f"`action` must hold integers in [0, {self.n_arms}), one or {self.n_envs}, got {action!r:.60}"
+            )
         return np.broadcast_to(a, (self.n_envs,))
 
     def _draw(self, means: np.ndarray) -> np.ndarray:
         return (self._rng.random(means.shape) < means).astype(float) if self.noise == "bernoulli" else means
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ae4c5318
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #297dcecc
 def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     "Tallies of the first min(length, m) plays of a block of `a`, eq. (3); shape (n_envs, that many)"
     m, u = game.memory, game.recent == a[:, None]
@@ -202,7 +218,7 @@ def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     shifted = hankel(np.append(game.weights, 0.0))[1 : len(j) + 1, :m]
     return game.prefix[j] + u @ shifted.T
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fb8a00fb
 def _block_means(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     "Expected losses of the plays of a block that are not yet steady; shape (n_envs, min(length, m))"
     tallies = _block_tallies(game, a, length)
@@ -210,22 +226,25 @@ def _block_means(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
         return loss_values(game.losses[a[0]], tallies / game.total)
     return game.mean_losses(np.repeat(a[:, None], tallies.shape[1], axis=1), tallies)
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #dd884a5d
 def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
     "The state after `length` plays of `a`"
     keep = max(0, game.memory - length)
-    latest = np.concatenate([np.repeat(a[:, None], game.memory - keep, axis=1), game.recent[:, :keep]], axis=1)
+    latest = np.concatenate(
+        [np.repeat(a[:, None], game.memory - keep, axis=1), game.recent[:, :keep]], axis=1
+    )
     game.time += length
     game._ring[:, (game.time - 1 - np.arange(game.memory)) % game.memory] = latest
     game._tally = None
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c622d444
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #58b94063
 class WeightedTallyingBandit(_Steps):
     "Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`"
 
     def step(
-        self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
-    ) -> np.ndarray:                     # losses, shape (n_envs,); their means are in `expected`
+        self,
+        action: int | np.ndarray,  # arms in [0, K): one, or one a game
+    ) -> np.ndarray:  # losses, shape (n_envs,); their means are in `expected`
         "Play one step"
         a = self._arms_of(action)
         self.expected = self.mean_losses(a, _advance(self, a))
@@ -234,8 +253,8 @@ class WeightedTallyingBandit(_Steps):
     def play_block(
         self,
         action: int | np.ndarray,  # arms in [0, K): one, or one a game
-        length: int,               # plays in a row, >= 1
-    ) -> np.ndarray:               # losses, shape (n_envs, length); their means are in `expected`
+        length: int,  # plays in a row, >= 1
+    ) -> np.ndarray:  # losses, shape (n_envs, length); their means are in `expected`
         "Play one arm `length` times, eq. (3)"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
         self.expected = np.repeat(self.steady[a][:, None], length, axis=1)
@@ -246,9 +265,11 @@ class WeightedTallyingBandit(_Steps):
     def block_total(
         self,
         action: int | np.ndarray,  # arms in [0, K): one, or one a game
-        length: int,               # plays in a row, >= 1
-        warmup: int = 0,           # first plays whose losses are not stored
-    ) -> tuple[np.ndarray, np.ndarray]:  # sum of the stored losses and expected loss of the block, each (n_envs,)
+        length: int,  # plays in a row, >= 1
+        warmup: int = 0,  # first plays whose losses are not stored
+    ) -> tuple[
+        np.ndarray, np.ndarray
+    ]:  # sum of the stored losses and expected loss of the block, each (n_envs,)
         "What `play_block` would sum up to, at a cost that does not depend on `length`"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
         check_integer("warmup", warmup, low=0)
@@ -258,27 +279,42 @@ class WeightedTallyingBandit(_Steps):
         late = self._rng.binomial(rest, steady) if self.noise == "bernoulli" else rest * steady
         return self._draw(means[:, warmup:]).sum(axis=1) + late, means.sum(axis=1) + (length - j) * steady
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8a3a7091
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1a6a86f4
 def _windows(model: TallyingModel) -> tuple[np.ndarray, np.ndarray]:
     "Loss and next window of each arm in each window of m - 1 actions; two arrays of shape (windows, K)"
     base, depth = model.n_arms + 1, model.memory - 1  # the digit K stands for "nothing played yet"
     if base**depth > 10**6:
-        raise ValueError(f"`model` has {base}**{depth} windows, more than a million; take fewer arms or a shorter memory")
+        raise ValueError(
+            f"`model` has {base}**{depth} windows, more than a million; take fewer arms or a shorter memory"
+        )
     window = np.arange(base**depth)
     digits = window[:, None] // base ** np.arange(depth) % base
     arms = np.broadcast_to(np.arange(base - 1), (len(window), base - 1))
     tally = model.weights[0] + ((digits[:, :, None] == np.arange(base - 1)) * model.weights[1:, None]).sum(1)
     return model.mean_losses(arms, tally), (window[:, None] * base + arms) % base**depth
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a507ab8
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d446e1b7
+def _follow(choice: np.ndarray, following: np.ndarray, window: int) -> np.ndarray:
+    "The actions chosen from a window on"
+    actions = []
+    for best in choice:
+        actions.append(int(best[window]))
+        window = following[window, actions[-1]]
+    return np.array(actions)
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #78b23e01
 def best_sequence(
-    model: TallyingModel,          # at most a million windows of m - 1 actions
-    horizon: int,                  # steps T, >= 1
-    *, start: Sequence[int] = (),  # actions already played, the latest last
-) -> tuple[float, np.ndarray]:     # the smallest possible loss, and the actions (T,) that reach it
+    model: TallyingModel,  # at most a million windows of m - 1 actions
+    horizon: int,  # steps T, >= 1
+    *,
+    start: Sequence[int] = (),  # actions already played, the latest last
+) -> tuple[float, np.ndarray]:  # the smallest possible loss, and the actions (T,) that reach it
     "The comparator of complete policy regret by backward induction, eq. (5)"
     costs, following = _windows(model)
-    value, choice = np.zeros(len(costs)), np.empty((check_integer("horizon", horizon, low=1), len(costs)), np.int16)
+    value, choice = (
+        np.zeros(len(costs)),
+        np.empty((check_integer("horizon", horizon, low=1), len(costs)), np.int16),
+    )
     for t in reversed(range(horizon)):
         total = costs + value[following]
         choice[t], value = total.argmin(axis=1), total.min(axis=1)
@@ -286,11 +322,7 @@ def best_sequence(
     for a in start:
         check_integer("start", a, low=0, high=model.n_arms - 1)
         window = following[window, a]
-    best, actions = float(value[window]), []
-    for t in range(horizon):
-        actions.append(int(choice[t, window]))
-        window = following[window, actions[-1]]
-    return best, np.array(actions)
+    return float(value[window]), _follow(choice, following, window)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7c754c0e
 def enumerate_sequences(
@@ -302,12 +334,12 @@ def enumerate_sequences(
         raise ValueError(f"`horizon` must keep K ** T below 200 000, got {model.n_arms} ** {horizon}")
     return model.sequence_losses(np.indices((model.n_arms,) * horizon).reshape(horizon, -1).T)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #55b49929
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7a8807ea
 def reachable_tallies(
     weights: Sequence,     # shape (m,), in [0, 1]
     *, grid: int = 4001,   # points that stand for the interval where there are too many sums
 ) -> np.ndarray:           # ascending
-    "Tallies that a play can have: all for m <= 16 and for equal weights, else a grid of the interval they lie in"
+    "Tallies that a play can have: all for m <= 16 or equal weights, else a grid of their interval"
     w = _check_weights(weights)
     if _decay(w) == 1:
         return w[0] * np.arange(1, len(w) + 1)
@@ -315,19 +347,19 @@ def reachable_tallies(
         return np.linspace(w[0], w.sum(), grid)
     return np.unique(w[0] + np.indices((2,) * (len(w) - 1)).reshape(len(w) - 1, -1).T @ w[1:])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #56bc5ef1
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1a323cda
 def reo_margin(
     model: TallyingModel,  # any
-) -> float:                # 0 where eq. (7) holds; below 0: what the best passing loss saves on the best steady one
+) -> float:  # 0 where eq. (7) holds; below 0: what the best passing loss saves on the best steady one
     "How far Repeated Exposure Optimality is violated"
     y = reachable_tallies(model.weights)
     least = min(loss_values(h, y / model.total).min() for h in model.losses)
     return min(0.0, float(least) - model.mu_star)
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #45b6cd43
 def is_reo(
-    model: TallyingModel,          # any
-    tolerance: float = 1e-9,       # violation that is forgiven, in units of loss
+    model: TallyingModel,  # any
+    tolerance: float = 1e-9,  # violation that is forgiven, in units of loss
 ) -> bool:
     "Whether Repeated Exposure Optimality holds, eq. (7)"
     return reo_margin(model) >= -check_real("tolerance", tolerance, low=0)
@@ -340,14 +372,14 @@ def complete_policy_regret(
     "Regret R_t after each step, eq. (8); within m - 1 above complete policy regret where REO holds"
     return np.cumsum(np.asarray(expected) - mu_star, axis=-1)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #da6717bf
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #80f459a6
 def epoch_radius(
     s: int,  # epoch, >= 1
 ) -> float:
     "Confidence radius of an epoch under halving, eq. (10)"
     return 0.5 ** check_integer("s", s, low=1)
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d44a2272
 def epoch_length(
     s: int,        # epoch, >= 1
     n_arms: int,   # K
@@ -365,7 +397,7 @@ def survivors(
     "Which arms stay after an epoch, eq. (11)"
     return means <= means.min() + 2 * radius
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #dc72fb7c
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6ef8aa41
 def regret_bound(
     n_arms: int,        # K
     horizon: int,       # T
@@ -373,17 +405,17 @@ def regret_bound(
     memory_bound: int,  # M >= m: the warm-up
     delta: float,       # chance of failure, in (0, 1)
 ) -> float:
-    "What the regret of `SuccessiveEliminationREO` (halving) stays below with probability 1 - pi^2 delta / 12, eq. (14)"
+    "What the regret (halving) stays below with probability 1 - pi^2 delta / 12, eq. (14)"
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     S = max(1, math.floor(1 + 0.5 * math.log2(horizon / math.log(4 * n_arms / delta))))
     L = math.log(4 * n_arms * S**2 / delta)
     sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms
     return (memory - 1) * (n_arms * S + 1) + 4 * n_arms * memory_bound + sampling
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #28c7930d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d2e2cc55
 def epochs_needed(
     gaps: np.ndarray,  # shape (K,), the best arm's is 0
-) -> np.ndarray:       # shape (K,), integers: the best arm plays as long as the last other one
+) -> np.ndarray:  # shape (K,), integers: the best arm plays as long as the last other one
     "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim != 1 or not (np.isfinite(gaps) & (gaps >= 0) & (gaps <= 1)).all() or not (gaps == 0).any():
@@ -391,16 +423,18 @@ def epochs_needed(
     s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1
     return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #262fe03d
 def instance_bound(
-    gaps: np.ndarray,   # shape (K,), the best arm's is 0
-    memory: int,        # m, or an upper bound of it
+    gaps: np.ndarray,  # shape (K,), the best arm's is 0
+    memory: int,  # m, or an upper bound of it
     memory_bound: int,  # M >= m
-    delta: float,       # chance of failure, in (0, 1)
+    delta: float,  # chance of failure, in (0, 1)
 ) -> float:
-    "Bound on the regret of `SuccessiveEliminationREO` (halving) on an instance with these gaps, eq. (15)"
+    "Bound on the regret (halving) on an instance with these gaps, eq. (15)"
     s_x, K = epochs_needed(gaps), len(gaps)
-    plays = np.array([sum(memory_bound + epoch_length(s, K, delta) for s in range(1, top + 1)) for top in s_x])
+    plays = np.array(
+        [sum(memory_bound + epoch_length(s, K, delta) for s in range(1, top + 1)) for top in s_x]
+    )
     return float((memory - 1) * (s_x.sum() + 1) + np.asarray(gaps) @ plays)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #544e8926
@@ -417,19 +451,24 @@ def cyclic_occupancy(
     counts = np.stack([(pair == p).mean(-1) for p in range(n_arms * memory)], axis=-1)
     return counts.reshape(*cycles.shape[:-1], n_arms, memory)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #89f2648a
-class BlockPolicy:
-    "Plays one arm many times in a row, forgets the first losses and learns from the mean of the others"
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #aae43619
+class _Blocks:
+    "What a block policy is made of: the block to play, and what is learnt from its mean"
 
     def __init__(
         self,
-        n_arms: int,   # K >= 1
+        n_arms: int,  # K >= 1
         horizon: int,  # steps T, >= 1
     ):
-        self.n_arms, self.horizon = check_integer("n_arms", n_arms, low=1), check_integer("horizon", horizon, low=1)
+        self.n_arms, self.horizon = (
+            check_integer("n_arms", n_arms, low=1),
+            check_integer("horizon", horizon, low=1),
+        )
 
     def _next_block(self) -> tuple[int, int, int]:
-        raise NotImplementedError("`_next_block` says which arm is played, how many losses are forgotten, how many stored")
+        raise NotImplementedError(
+            "`_next_block` says which arm is played, how many losses are forgotten, how many stored"
+        )
 
     def _learn(self, arm: int, mean: float) -> None:
         raise NotImplementedError("`_learn` takes the mean of a finished block")
@@ -439,15 +478,16 @@ class BlockPolicy:
         self.block, self._played, self._sum = self._next_block(), 0, 0.0
 
     def finish(
-        self, mean: float,  # mean of the block's stored losses
+        self,
+        mean: float,  # mean of the block's stored losses
     ) -> None:
         "End the current block"
         self._learn(self.block[0], mean)
         self._open()
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0ad1e5cc
-class _Stepwise(BlockPolicy):
-    "The step-by-step face of a block policy"
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6194ae7b
+class BlockPolicy(_Blocks):
+    "Plays one arm many times in a row, forgets the first losses and learns from the mean of the others"
 
     def select(self) -> int:
         "The arm to play now"
@@ -464,8 +504,8 @@ class _Stepwise(BlockPolicy):
         if self._played == warmup + stored:
             self.finish(self._sum / stored)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1cb01971
-class _Elimination(_Stepwise):
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #31b27980
+class _Elimination(BlockPolicy):
     "Epochs of blocks, one for each arm that is left"
 
     def _next_block(self) -> tuple[int, int, int]:
@@ -473,7 +513,11 @@ class _Elimination(_Stepwise):
             return self.active_[0], 0, self.horizon
         if not self._waiting:
             self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_), {}
-        length = epoch_length(self.epoch_, self.n_arms, self.delta) if self.schedule == "halving" else 2**self.epoch_
+        length = (
+            epoch_length(self.epoch_, self.n_arms, self.delta)
+            if self.schedule == "halving"
+            else 2**self.epoch_
+        )
         return self._waiting.pop(0), self.memory_bound, length
 
     def _radius(self) -> float:
@@ -489,17 +533,18 @@ class _Elimination(_Stepwise):
             self.history_.append((self.epoch_, tuple(self.active_), means, radius))
             self.active_ = [x for x, stays in zip(self.active_, survivors(means, radius)) if stays]
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #00c7aca2
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #52ae063c
 class SuccessiveEliminationREO(_Elimination):
     "Successive elimination with a warm-up at the head of every block, eqs. (10) and (11)"
 
     def __init__(
         self,
-        n_arms: int,                      # K >= 1
-        horizon: int,                     # steps T, >= 1
-        memory_bound: int,                # M >= m: losses forgotten at the head of each block; M - 1 would suffice
-        delta: float | None = None,       # chance of failure, in (0, 1); default: 1 / T
-        *, schedule: str = "halving",     # "halving" the radius, or "doubling" the sample each epoch
+        n_arms: int,  # K >= 1
+        horizon: int,  # steps T, >= 1
+        memory_bound: int,  # M >= m: losses forgotten at the head of each block; M - 1 would suffice
+        delta: float | None = None,  # chance of failure, in (0, 1); default: 1 / T
+        *,
+        schedule: str = "halving",  # "halving" the radius, or "doubling" the sample each epoch
     ):
         super().__init__(n_arms, horizon)
         self.memory_bound = check_integer("memory_bound", memory_bound, low=0)
@@ -509,7 +554,9 @@ class SuccessiveEliminationREO(_Elimination):
         self.active_, self.epoch_, self.history_ = list(range(n_arms)), 0, []
         self._waiting, self._means = [], {}
         if memory_bound * n_arms >= horizon:
-            warnings.warn(f"M K = {memory_bound * n_arms} fills the horizon of {horizon} with warm-ups", stacklevel=2)
+            warnings.warn(
+                f"M K = {memory_bound * n_arms} fills the horizon of {horizon} with warm-ups", stacklevel=2
+            )
         self._open()
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #3c8b50fd
@@ -528,15 +575,17 @@ def simulate(
         policy.update(loss)
     return out
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #bd65595c
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fa5ae60f
 def simulate_blocks(
-    policy: BlockPolicy,          # a fresh one
+    policy: BlockPolicy,  # a fresh one
     env: WeightedTallyingBandit,  # one game
-    horizon: int,                 # steps, >= 1
-) -> dict[str, np.ndarray]:       # "arms", "lengths" and "expected" losses of the blocks, each (blocks,)
+    horizon: int,  # steps, >= 1
+) -> dict[str, np.ndarray]:  # "arms", "lengths" and "expected" losses of the blocks, each (blocks,)
     "Play block by block, eq. (3): the law of `simulate` without its loop"
     if env.n_envs != 1 or not isinstance(policy, BlockPolicy):
-        raise ValueError(f"`policy` must be a BlockPolicy and `env` one game, got {type(policy).__name__}, {env.n_envs} games")
+        raise ValueError(
+            f"`policy` must be a BlockPolicy and `env` one game, got {type(policy)}, {env.n_envs}"
+        )
     rows, left = [], check_integer("horizon", horizon, low=1)
     while left:
         arm, warmup, stored = policy.block
@@ -546,8 +595,7 @@ def simulate_blocks(
         left -= length
         if length == warmup + stored:
             policy.finish(total.item() / stored)
-    arms, lengths, expected = map(np.array, zip(*rows))
-    return dict(arms=arms, lengths=lengths, expected=expected)
+    return {name: np.array(column) for name, column in zip(("arms", "lengths", "expected"), zip(*rows))}
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #1aa11399
 def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
@@ -557,14 +605,15 @@ def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5b76156d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d3775f8f
 class UCB1Loss:
     "UCB1 for losses in many games at once, eq. (20)"
 
     def __init__(
         self,
-        n_arms: int,           # K >= 1
-        *, n_envs: int = 1,    # games in step
+        n_arms: int,  # K >= 1
+        *,
+        n_envs: int = 1,  # games in step
     ):
         self.n_arms, self.time = check_integer("n_arms", n_arms, low=1), 0
         self.counts, self.sums = np.zeros((2, check_integer("n_envs", n_envs, low=1), n_arms))
@@ -575,11 +624,14 @@ class UCB1Loss:
         if self.time < self.n_arms:
             self._arms = np.full(len(self._rows), self.time)
         else:
-            self._arms = ((self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts).argmin(axis=1)
+            self._arms = ((self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts).argmin(
+                axis=1
+            )
         return self._arms
 
     def update(
-        self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
+        self,
+        loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
         self.sums[self._rows, self._arms] += _taken(loss, len(self._rows))
@@ -656,19 +708,22 @@ class BatchedEXP3(EXP3Loss):
         if self._done == self.batch:
             super().update(self._sum / self.batch)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e72c9336
-class ExploreThenCommit(_Stepwise):
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #109862d9
+class ExploreThenCommit(BlockPolicy):
     "One block an arm, then the arm with the smallest mean"
 
     def __init__(
         self,
-        n_arms: int,       # K >= 1
-        horizon: int,      # steps T, >= 1
-        explore: int,      # stored plays an arm, >= 1
-        warmup: int = 0,   # losses forgotten at the head of each block
+        n_arms: int,  # K >= 1
+        horizon: int,  # steps T, >= 1
+        explore: int,  # stored plays an arm, >= 1
+        warmup: int = 0,  # losses forgotten at the head of each block
     ):
         super().__init__(n_arms, horizon)
-        self.explore, self.warmup = check_integer("explore", explore, low=1), check_integer("warmup", warmup, low=0)
+        self.explore, self.warmup = (
+            check_integer("explore", explore, low=1),
+            check_integer("warmup", warmup, low=0),
+        )
         self.means_ = []
         self._open()
 
@@ -681,19 +736,25 @@ class ExploreThenCommit(_Stepwise):
         if len(self.means_) < self.n_arms:
             self.means_.append(mean)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0aa8b05b
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c9058f03
 class ExploreThenPlan:
     "Sweeps over all arms at all tallies, then the best sequence for the losses seen; one game, equal weights"
 
     def __init__(
         self,
-        n_arms: int,         # K >= 1
-        horizon: int,        # steps T, > `sweeps` K m
-        memory: int,         # m, known
-        *, sweeps: int = 1,  # looks at each loss; 1 is enough without noise
+        n_arms: int,  # K >= 1
+        horizon: int,  # steps T, > `sweeps` K m
+        memory: int,  # m, known
+        *,
+        sweeps: int = 1,  # looks at each loss; 1 is enough without noise
     ):
-        self.n_arms, self.memory = check_integer("n_arms", n_arms, low=1), check_integer("memory", memory, low=1)
-        self.horizon = check_integer("horizon", horizon, low=n_arms * memory * check_integer("sweeps", sweeps, low=1) + 1)
+        self.n_arms, self.memory = (
+            check_integer("n_arms", n_arms, low=1),
+            check_integer("memory", memory, low=1),
+        )
+        self.horizon = check_integer(
+            "horizon", horizon, low=n_arms * memory * check_integer("sweeps", sweeps, low=1) + 1
+        )
         self._actions = np.tile(np.repeat(np.arange(n_arms), memory), sweeps).tolist()
         self._losses = []
 
@@ -702,7 +763,8 @@ class ExploreThenPlan:
         return self._actions[len(self._losses)]
 
     def update(
-        self, loss: float,  # what the arm cost, in [0, 1]
+        self,
+        loss: float,  # what the arm cost, in [0, 1]
     ) -> None:
         "Take the loss of the arm that was selected"
         self._losses.append(np.asarray(loss, dtype=float).item())
@@ -712,7 +774,7 @@ class ExploreThenPlan:
             left = self.horizon - len(self._actions)
             self._actions += best_sequence(seen, left, start=self._actions)[1].tolist()
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ba49e048
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8df3e1be
 class _CycleSearch:
     "The epochs of SE-TB as a generator that yields arms and is sent their losses"
 
@@ -734,25 +796,30 @@ class _CycleSearch:
             self.ratings_ = (self.occupancy[self.active_] * self.means_).sum((1, 2))
             spread = 32 * self.n_arms * self.memory / (2**s * self.period)
             radius = math.sqrt(spread * math.log(2 * self.n_arms * self.memory * self.epochs / self.delta))
-            self.active_, best = self.active_[survivors(self.ratings_, radius)], self.active_[self.ratings_.argmin()]
+            self.active_, best = (
+                self.active_[survivors(self.ratings_, radius)],
+                self.active_[self.ratings_.argmin()],
+            )
         while True:
             yield from map(int, self.cycles[best])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1e8cf2e3
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0a31de77
 class SETallying(_CycleSearch):
     "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
 
     def __init__(
         self,
-        n_arms: int,    # K
-        horizon: int,   # a square number T with sqrt(T) >= 4 K m
-        memory: int,    # m, known; equal weights
-        delta: float,   # chance of failure, in (0, 1)
+        n_arms: int,  # K
+        horizon: int,  # a square number T with sqrt(T) >= 4 K m
+        memory: int,  # m, known; equal weights
+        delta: float,  # chance of failure, in (0, 1)
     ):
         self.period = math.isqrt(check_integer("horizon", horizon, low=1))
         self.epochs = int(math.log2(self.period / (4 * n_arms * memory) + 1) + 1e-9)
         if self.period**2 != horizon or self.epochs < 1 or n_arms**self.period > 200_000:
-            raise ValueError(f"`horizon` must be a square >= (4 K m)^2 with K^sqrt(T) <= 200 000, got {horizon}")
+            raise ValueError(
+                f"`horizon` must be a square >= (4 K m)^2 with K^sqrt(T) <= 200 000, got {horizon}"
+            )
         self.n_arms, self.memory, self.delta = n_arms, memory, delta
         self.cycles = np.indices((n_arms,) * self.period, dtype=np.int8).reshape(self.period, -1).T
         self.occupancy = cyclic_occupancy(self.cycles, n_arms, memory)
@@ -765,12 +832,13 @@ class SETallying(_CycleSearch):
         return self._arm
 
     def update(
-        self, loss: float,  # what the arm cost, in [0, 1]
+        self,
+        loss: float,  # what the arm cost, in [0, 1]
     ) -> None:
         "Take the loss of the arm that was selected"
         self._arm = self._game.send(loss)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8bc9ec8b
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5c51d9a4
 @dataclass(frozen=True)
 class TallyFit:
     "What a log says about the losses"
@@ -785,43 +853,55 @@ class TallyFit:
         "Estimated violation of Repeated Exposure Optimality, eq. (7): 0 where it holds"
         return reo_margin(self.model)
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4ff28298
+def _bins(r: np.ndarray, points: int) -> np.ndarray:
+    "The point of the grid that stands for each relative tally"
+    return np.clip(np.ceil(r * points - 1e-9).astype(int) - 1, 0, points - 1)
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #71487fab
 def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.ndarray:
     "One arm's losses on `grid`"
     if shape == "isotonic":
         fits = [IsotonicRegression(increasing=up, out_of_bounds="clip").fit(r, loss) for up in (True, False)]
         return min(fits, key=lambda fit: ((fit.predict(r) - loss) ** 2).sum()).predict(grid)
-    bins = np.clip(np.ceil(r * len(grid) - 1e-9).astype(int) - 1, 0, len(grid) - 1)
+    bins = _bins(r, len(grid))
     seen = np.bincount(bins, minlength=len(grid))
     means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #da14a041
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #30b80878
+def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Labels, the arms played and their losses in order of time; ValueError for what is no log"
+    if missing := {"arm", "loss"} - set(log):
+        raise ValueError(f"`log` must have the columns arm and loss, lacks {', '.join(sorted(missing))}")
+    arms, played = np.unique(np.asarray(log["arm"]), return_inverse=True)
+    loss = np.asarray(log["loss"], dtype=float)
+    if loss.shape != played.shape or not loss.size or not ((loss >= 0) & (loss <= 1)).all():
+        raise ValueError(
+            f"`log` must hold a loss in [0, 1] for each play, got shapes {loss.shape}, {played.shape}"
+        )
+    order = np.argsort(np.asarray(log["time"]), kind="stable") if "time" in log else np.arange(len(loss))
+    return arms, played[order], loss[order]
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #bf28591d
 def tally_losses(
     log: Mapping,               # columns "arm" (labels), "loss" (in [0, 1]) and, if not in order, "time"
     weights: Sequence,          # shape (m,): the weights to assume; the current play first
-    *, shape: str = "isotonic", # "isotonic": rising or falling in the tally, whichever fits; "mean": plain means
+    *, shape: str = "isotonic", # "isotonic": rising or falling, whichever fits; "mean": plain means
     points: int | None = None,  # P, points of each curve; default: m, at most 50
 ) -> TallyFit:
     "Estimate every arm's loss as a function of its tally from recorded plays"
     check_choice("shape", shape, ("isotonic", "mean"))
-    if missing := {"arm", "loss"} - set(log):
-        raise ValueError(f"`log` must have the columns arm and loss, lacks {', '.join(sorted(missing))}")
-    arms, played = np.unique(np.asarray(log["arm"]), return_inverse=True)
-    loss, w = np.asarray(log["loss"], dtype=float), _check_weights(weights)
-    if loss.shape != played.shape or not loss.size or not (np.isfinite(loss) & (loss >= 0) & (loss <= 1)).all():
-        raise ValueError(f"`log` must hold one loss in [0, 1] for each arm played, got shapes {loss.shape}, {played.shape}")
-    if "time" in log:
-        order = np.argsort(np.asarray(log["time"]), kind="stable")
-        played, loss = played[order], loss[order]
+    w, (arms, played, loss) = _check_weights(weights), _sorted_log(log)
     r = play_tallies(played, w) / w.sum()
     grid = np.arange(1, (P := points or min(len(w), 50)) + 1) / P
     rows = [(r[played == x], loss[played == x]) for x in range(len(arms))]
     model = TallyingModel(np.clip([_curve(*row, grid, shape) for row in rows], 0, 1), w)
-    counts = np.stack([np.bincount(np.clip(np.ceil(a * P - 1e-9).astype(int) - 1, 0, P - 1), minlength=P) for a, _ in rows])
+    counts = np.stack([np.bincount(_bins(a, P), minlength=P) for a, _ in rows])
     full = [b[a > 1 - 1e-9] for a, b in rows]
     half = [1.96 * f.std(ddof=1) / math.sqrt(len(f)) if len(f) > 1 else np.nan for f in full]
-    return TallyFit(tuple(arms.tolist()), model, counts, np.array([f.mean() if len(f) else np.nan for f in full]), np.array(half))
+    plateau = [f.mean() if len(f) else np.nan for f in full]
+    return TallyFit(tuple(arms.tolist()), model, counts, np.array(plateau), np.array(half))
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #317f9b18
 def ucb_games_reference(
@@ -849,9 +929,11 @@ def ucb_games_reference(
         sums[rows, a] += (uniforms[:, t] < means[:, t]).double()
     return arms, means
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ed3f245e
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d56fa29a
 @jit
-def _ucb_kernel(h_ptr, share_ptr, log_ptr, u_ptr, arm_ptr, mean_ptr, T, n_arms, m, P, K: tl.constexpr, M: tl.constexpr):
+def _ucb_kernel(
+    h_ptr, share_ptr, log_ptr, u_ptr, arm_ptr, mean_ptr, T, n_arms, m, P, K: tl.constexpr, M: tl.constexpr
+):
     game = tl.program_id(0).to(tl.int64)
     arm, slot = tl.arange(0, K), tl.arange(0, M)
     ring = tl.full((M,), -1, tl.int32)
@@ -967,14 +1049,17 @@ def _peer_steps(n_arms: int, steps: int) -> dict[str, Callable[[], object]]:
         found["river"] = river
     return found
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a8aa18ad
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #2cf4b415
 def race_arms(
-    policy: str,           # "UCB1", "UCB1, m = 1" or "elimination"
-    *, memory: int = 30,   # m, equal weights
-    n_arms: int = 6,       # K
-    batch: int = 256,      # games of the batched arm
-    steps: int = 300,      # steps of a call; for "elimination" the horizon
-) -> dict[str, tuple[Callable[[], object], int]]:  # name -> call, and game steps a call makes; the plain loop first
+    policy: str,  # "UCB1", "UCB1, m = 1" or "elimination"
+    *,
+    memory: int = 30,  # m, equal weights
+    n_arms: int = 6,  # K
+    batch: int = 256,  # games of the batched arm
+    steps: int = 300,  # steps of a call; for "elimination" the horizon
+) -> dict[
+    str, tuple[Callable[[], object], int]
+]:  # name -> call, and game steps a call makes; the plain loop first
     "What the benchmark races"
     memory = 1 if policy == "UCB1, m = 1" else memory
     tables, w = np.random.default_rng(0).random((n_arms, memory)), np.ones(memory)
@@ -982,8 +1067,10 @@ def race_arms(
     if policy == "elimination":
         tables[:] = np.linspace(0.2, 0.8, n_arms)[:, None]
         own = lambda: SuccessiveEliminationREO(n_arms, steps, memory)
-        return {"plain": (lambda: plain_game(own(), tables.tolist(), steps), steps),
-                "blocks": (lambda: simulate_blocks(own(), game(1), steps), steps)}
+        return {
+            "plain": (lambda: plain_game(own(), tables.tolist(), steps), steps),
+            "blocks": (lambda: simulate_blocks(own(), game(1), steps), steps),
+        }
     check_choice("policy", policy, ("UCB1", "UCB1, m = 1", "elimination"))
     arms = {"plain": (lambda: plain_game(_PlainUCB(n_arms), tables.tolist(), steps), steps)}
     if memory == 1:
@@ -992,14 +1079,15 @@ def race_arms(
         arms[f"{B} games"] = (lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps), B * steps)
     return arms
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #10598b92
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f2ff55e1
 def benchmark(
-    settings: Settings,     # where rows are stored; the race runs on the CPU
-    *, repeats: int = 7,    # timed rounds
-    horizons: Iterable[int] = (10_000, 100_000),      # of the elimination race
-    batches: Iterable[int] = (16, 256, 4096),         # games
+    settings: Settings,  # where rows are stored; the race runs on the CPU
+    *,
+    repeats: int = 7,  # timed rounds
+    horizons: Iterable[int] = (10_000, 100_000),  # of the elimination race
+    batches: Iterable[int] = (16, 256, 4096),  # games
     sizes: Iterable[tuple[int, int]] = ((6, 30), (6, 300), (24, 30)),  # K and m of the batched race
-) -> list[dict]:            # rows for `bench.save_rows`; ratios are times per game step over the plain loop's
+) -> list[dict]:  # rows for `bench.save_rows`; ratios are times per game step over the plain loop's
     "Race the simulators, each case against the plain loop in the same run"
     cases = [("UCB1, m = 1", dict()), *(("elimination", dict(steps=T)) for T in horizons)]
     cases += [("UCB1", dict(batch=B)) for B in batches]
@@ -1007,11 +1095,15 @@ def benchmark(
     rows = []
     for policy, options in cases:
         raced = race_arms(policy, **options)
-        timings = bench.time_pairs({name: call for name, (call, _) in raced.items()}, repeats=repeats, warmup=1)
+        timings = bench.time_pairs(
+            {name: call for name, (call, _) in raced.items()}, repeats=repeats, warmup=1
+        )
         case = ", ".join([policy, *(f"{key} = {value}" for key, value in options.items())])
         facts = dict(n_arms=6, memory=30) | options
         steps = [n for _, n in raced.values()]
-        for row, n in zip(bench.timing_rows("tallying_bandits", case, timings, policy=policy, **facts), steps):
+        for row, n in zip(
+            bench.timing_rows("tallying_bandits", case, timings, policy=policy, **facts), steps
+        ):
             per = steps[0] / n
             rows.append(row | {key: row[key] * per for key in ("ratio", "ratio_low", "ratio_high")})
     return rows
