@@ -37,6 +37,7 @@ EXPECTED = {
     "citation": 1,
     "estimation/01_dpp_least_squares": 185,
     "estimation/02_soundscape_kmeans": 165,
+    "estimation/04_tallying_bandits": 215,
     "index": 3,
     "ledger": 2,
     "lowbit/00_quantizers": 90,

@@ -959,7 +959,7 @@ def _ucb_kernel(
         tl.store(arm_ptr + game * T + t, a.to(tl.int16))
         tl.store(mean_ptr + game * T + t, mean)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6930b2c6
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #da4b36e0
 def ucb_games(
     tables: Tensor,    # h at r = 1/P, ..., 1; shape (K, P), float64
     weights: Tensor,   # shape (m,), float64, in [0, 1]; the current play first
@@ -970,7 +970,7 @@ def ucb_games(
         if not isinstance(tensor, Tensor) or tensor.ndim != ndim or tensor.dtype != torch.float64:
             raise ValueError(f"`{name}` must be a float64 tensor with {ndim} dimensions, got {tensor!r:.60}")
     _check_weights(weights.tolist())
-    if not use_triton(tables, weights, uniforms):
+    if not use_triton(tables, weights, uniforms, double=True):
         return ucb_games_reference(tables, weights, uniforms)
     (K, P), (B, T), m = tables.shape, uniforms.shape, len(weights)
     logs = 2 * torch.arange(T, dtype=torch.float64, device=tables.device).clamp(min=1).log()
