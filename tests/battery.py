@@ -90,7 +90,7 @@ def breaks(
 
         @pytest.fixture(scope="class")
         def found(self):
-            from weightbook.book.ledger import find_notebook
+            from weightbook.book.pages import find_notebook
 
             cells = sources() if sources else chapter_code.derivation(chapter, until, aside)
             return chapter_code.run_breaks(cells, rows, find_notebook(chapter).parent, cpu)

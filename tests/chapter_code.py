@@ -24,7 +24,7 @@ CPU_SECONDS = 120  # of one broken formula, and of the sound derivation
 
 
 def cells(chapter: str) -> list[dict]:
-    from weightbook.book.ledger import find_notebook
+    from weightbook.book.pages import find_notebook
 
     return json.loads(find_notebook(chapter).read_text(encoding="utf-8"))["cells"]
 

@@ -43,12 +43,12 @@ def tiny_book(tmp_path, monkeypatch) -> Path:
     root = tmp_path / "tiny"
     nbs = root / "nbs"
     write_cells(nbs / "index.ipynb", "# Tiny\n> A small book\n\n- live: true", "Prose with a [page](lowbit/01_gate.ipynb).",
-                "#| hide\nfrom weightbook.book.site import book_rate, chapter_cards", "#| echo: false\nbook_rate()",
+                "#| hide\nfrom weightbook.book.front import book_rate, chapter_cards", "#| echo: false\nbook_rate()",
                 "#| echo: false\nchapter_cards()")
     write_cells(nbs / "lowbit" / "01_gate.ipynb",
                 '# Gate\n> Keep the large ones\n\n- paper: "Gates: a study"\n- by: A. Author, B. Author\n- year: 2025\n'
                 "- arxiv: 2501.00010\n- code: owner/gates\n- thumbnail: fig-line",
-                "#| hide\nfrom weightbook.book.site import passport", '#| echo: false\npassport("gate")',
+                "#| hide\nfrom weightbook.book.front import passport", '#| echo: false\npassport("gate")',
                 "#| hide\nimport matplotlib.pyplot as plt\nfrom matplotlib_inline.backend_inline import set_matplotlib_formats",
                 'set_matplotlib_formats("svg")',
                 "Prose: $x$ and\n\n$$y = Wx \\tag{1}$$", "#| label: fig-line\n#| fig-alt: A line: it rises\nplt.plot([1, 2]);")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from weightbook.book.ledger import VERDICTS, source_hash
+from weightbook.book.ledger import VERDICTS
+from weightbook.book.pages import source_hash
 
 SECTIONS = (
     "The problem",

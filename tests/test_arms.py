@@ -490,8 +490,7 @@ def test_an_edit_during_the_run_stores_nothing(storing):
 def test_a_change_of_the_library_makes_outputs_stale(monkeypatch):
     from weightbook.blocks import training
     from weightbook.book.digest import page_digest
-    from weightbook.book.ledger import find_notebook
-    from weightbook.book.pages import read_notebook
+    from weightbook.book.pages import find_notebook, read_notebook
     from weightbook.book.run import _sources
 
     cells = _sources(read_notebook(find_notebook("compander")))

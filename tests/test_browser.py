@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import ROOT
 
-from weightbook.book.ledger import chapters
+from weightbook.book.pages import chapters
 from weightbook.book.site import site_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -14,7 +14,7 @@ from scipy import ndimage, stats
 import weightbook.blocks.corruptions as corruptions
 from weightbook.blocks.corruptions import AVAILABLE, CORRUPTIONS, FAMILIES, SEVERITIES, corrupt
 from weightbook.book.checks import assert_close, z_test
-from weightbook.book.ledger import find_notebook
+from weightbook.book.pages import find_notebook
 
 PLAYED = [name for name in CORRUPTIONS if name != "shot_noise"]  # the plain version can play back the same chance
 SIZES = [(3, 32, 32), (1, 28, 28), (3, 16, 16), (3, 8, 8), (3, 17, 33), (1, 40, 24)]

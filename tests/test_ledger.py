@@ -20,22 +20,18 @@ from weightbook.book import ledger as ledger_module
 from weightbook.book import tables
 from weightbook.book.conditions import State, above, all_of, at_least, at_most, below, estimate_gap, exactly
 from weightbook.book.ledger import (
-    PARTS,
     SCALES,
     VERDICTS,
     Cost,
     Ledger,
-    chapters,
-    find_notebook,
     ledger_table,
     load_ledgers,
     relative_gap,
     scoreboard,
-    source_hash,
     summary,
     verdict_of,
-    workshops,
 )
+from weightbook.book.pages import PARTS, chapters, find_notebook, source_hash, workshops
 from weightbook.book.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

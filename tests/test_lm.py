@@ -493,3 +493,18 @@ def test_the_second_load_takes_five_seconds_at_most():
     started = time.perf_counter()
     lm.load_lm(lm.WHEEL_NAME, settings=settings)
     assert time.perf_counter() - started <= 5
+
+
+@pytest.mark.parametrize("bos", [97, -1, 1.0, "bos"], ids=str)
+def test_a_first_token_that_the_model_does_not_have_is_refused(bos):
+    with pytest.raises((ValueError, TypeError), match="`bos`"):
+        lm.perplexity(lm.toy_llama(), torch.zeros(2, 8, dtype=torch.int64), bos=bos)
+
+
+def test_the_first_token_is_context_only():
+    toy, ids = lm.toy_llama(), torch.randint(97, (3, 12), generator=torch.Generator().manual_seed(0))
+    joined = torch.cat([torch.full((3, 1), 5), ids], 1)
+    plain, begun = lm.perplexity(toy, ids), lm.perplexity(toy, ids, bos=5)
+    assert begun.tokens == plain.tokens == 3 * 11 and begun.value != plain.value
+    assert torch.equal(begun.nll, lm.perplexity(toy, joined, score_last=11).nll)
+    assert torch.equal(lm.perplexity(toy, ids, bos=5, score_last=12).nll, lm.perplexity(toy, joined).nll)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import runner
 
-from weightbook.book.site import notebooks, read_notebook
+from weightbook.book.pages import notebooks, read_notebook
 
 HERE = Path(__file__).resolve().parent
 NBS = HERE.parent / "nbs"

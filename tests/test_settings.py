@@ -7,7 +7,6 @@ import random
 import stat
 import sys
 import threading
-import types
 from pathlib import Path
 
 import numpy as np

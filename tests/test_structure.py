@@ -8,7 +8,7 @@ import pytest
 import structure_rules as rules
 from structure_rules import Notebook
 
-from weightbook.book.ledger import chapters, source_hash, workshops
+from weightbook.book.pages import chapters, source_hash, workshops
 from weightbook.book.settings import find_root
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -398,7 +398,7 @@ def test_quantise_save_load_generate(name, options, tmp_path):
     assert not [p for p in [*again.parameters(), *again.buffers()] if p.is_meta]
     told = again.generate(IDS[:1], max_new_tokens=4, do_sample=False, pad_token_id=2)
     assert torch.equal(told, model.generate(IDS[:1], max_new_tokens=4, do_sample=False, pad_token_id=2))
-    assert not list(tmp_path.glob(".model*"))
+    assert not list(folder.glob(".weightbook*")) and len(list(folder.glob("*.safetensors"))) == 1
 
 
 def test_fewer_bits_lose_more_and_gptq_loses_less_than_rounding():
@@ -466,12 +466,13 @@ def test_parts_that_do_not_fit_are_refused():
 
 
 def test_saving_never_overwrites_a_strange_folder(tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
+    toy_llama().save_pretrained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="`folder`"):
         Q.save_quantized(toy_llama(), tmp_path)
     with pytest.raises(ValueError, match="weightbook_quantized"):
         Q.load_quantized(tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 test_recipe = battery.recipe("quantizers", "bits a weight")

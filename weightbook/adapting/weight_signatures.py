@@ -33,10 +33,11 @@ from ..blocks.corruptions import CORRUPTIONS, corrupt
 from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.training import bfloat16_pays, fit, make_accelerator, make_batches
-from ..book.checks import check_choice, check_integer, check_real, check_tensor
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings, require, write_atomic
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #00c92420
+@typed
 def projection_coefficient(
     v: Tensor,  # any shape, floating point
     a: Tensor,  # the direction, shape and dtype of `v`
@@ -51,6 +52,7 @@ def projection_coefficient(
     return torch.where(peak > 0, torch.dot(v, unit) / torch.dot(unit, unit).clamp(min=1) / torch.where(peak > 0, peak, 1), 0)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #615e3568
+@typed
 def project_out(
     v: Tensor,           # any shape, floating point
     a: Tensor,           # the direction to remove, shape and dtype of `v`
@@ -86,6 +88,7 @@ class QuantizedTensor:
 SCHEMES = ("linear", "log", "tanh")
 
 
+@typed
 def quantize(
     x: Tensor,                # any shape, at least one element, floating point, finite
     levels: int,              # number of levels n, 2 to 65536; even and ≥ 4 for "log"
@@ -108,6 +111,7 @@ def quantize(
     return QuantizedTensor(codes + count * (x >= 0) if scheme == "log" else codes, ends, levels, scheme)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #84ec33cc
+@typed
 def uniform_quantize(
     x: Tensor,    # any shape, floating point
     levels: int,  # number of levels n; 256 are 8 bits
@@ -116,6 +120,7 @@ def uniform_quantize(
     return quantize(x, levels).dequantize()
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #37e1a34c
+@typed
 def log_quantize(
     x: Tensor,             # any shape, floating point
     levels: int,           # number of levels n, even, ≥ 4; half of them for each sign
@@ -125,6 +130,7 @@ def log_quantize(
     return quantize(x, levels, "log", eps=eps).dequantize()
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #289ab31f
+@typed
 def tanh_quantize(
     x: Tensor,    # any shape, floating point
     levels: int,  # number of levels n
@@ -133,6 +139,7 @@ def tanh_quantize(
     return quantize(x, levels, "tanh").dequantize()
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d71c0745
+@typed
 def signature_bytes(
     sizes: Iterable[int],        # number of entries of each kept tensor
     levels: int | None = None,   # number of levels; None: single precision
@@ -145,6 +152,7 @@ def signature_bytes(
     return sum(math.ceil(size * bits / 8) + 8 for size in sizes)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #8471d9b0
+@typed
 @torch.no_grad()
 def update_bn_stats(
     model: nn.Module,           # its batch-norm layers are reset and estimated again, in place
@@ -197,6 +205,7 @@ def _execution_order(model: nn.Module, units: Mapping[str, nn.Module], example: 
     return list(order)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #a98acdb8
+@typed
 def shallow_keys(
     model: nn.Module,   # any network
     n_layers: int,      # how many units to keep, from the input on; ≥ 1
@@ -237,6 +246,7 @@ def _fitting(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], name
     return {key: state[key] for key in shapes}
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #b961765e
+@typed
 def fingerprint(
     model: State,               # model or state dict
     keys: Iterable[str] | None = None,  # tensors that count; None: all floating-point ones
@@ -306,6 +316,7 @@ def _check_together(signatures: Sequence[WeightSignature]) -> None:
                 raise ValueError(f"`signatures` must agree in shape, but {key} is {tuple(shapes[key])} and {tuple(t.shape)}")
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #c4a6ce3a
+@typed
 def extract_signature(
     robust: State,            # trained on corrupted data
     clean: State,             # trained on clean data, same architecture
@@ -356,6 +367,7 @@ def _one_signature(robust: Tensor, clean: Tensor, start: Tensor, project: bool) 
     return project_out(robust - clean, clean - start) if project else robust - clean
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #0aef1398
+@typed
 def quantize_signature(
     signature: WeightSignature,  # in single precision
     levels: int,                 # number of levels n, not bits: 256 are 8 bits
@@ -382,6 +394,7 @@ def _unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
 _FORMAT = "weightbook-signature-1"
 
 
+@typed
 def save_signature(
     signature: WeightSignature,  # rounded or not
     path: str | Path,            # the safetensors file to write, atomically
@@ -399,6 +412,7 @@ def save_signature(
     return write_atomic(path, require("safetensors.torch", extra="lm").save(tensors, header))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #ac187377
+@typed
 def load_signature(
     path: str | Path,      # a file of `save_signature`
 ) -> WeightSignature:      # on the CPU, bit for bit what was saved
@@ -437,6 +451,7 @@ def _listed(signatures: WeightSignature | Sequence[WeightSignature]) -> list[Wei
     return found
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #7ebfb10e
+@typed
 def apply_signatures(
     target: State,          # model or state dict to patch; left as it is
     signatures: WeightSignature | Sequence[WeightSignature],  # from one pre-trained model
@@ -458,12 +473,15 @@ def apply_signatures(
     return out
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #390e1095
+@typed
 def patch_tensor_reference(
     original: Tensor,           # any shape, floating point
     directions: Tensor,         # (N, *shape of `original`), its dtype
     weights: Sequence[float] | Tensor,  # N strengths
 ) -> Tensor:                    # shape and dtype of `original`
     "The sum of eq. (9) for one tensor, in plain PyTorch: the definition"
+    check_tensor("original", original, floating=True)
+    check_tensor("directions", directions, shape=(len(weights), *original.shape))
     wide = torch.promote_types(original.dtype, torch.float32)
     weights = torch.as_tensor(weights, dtype=wide, device=original.device)
     return (original.to(wide) + torch.tensordot(weights, directions.to(wide), dims=1)).to(original.dtype)
@@ -489,6 +507,7 @@ def _check_tied(live: Mapping[str, Tensor], directions: Mapping[str, Tensor]) ->
 class SignaturePatch:
     "Signatures on a model, in place, with a dial for their strengths; made for reuse, `patched` is the short form"
 
+    @typed
     def __init__(
         self,
         model: nn.Module,   # changed in place
@@ -576,6 +595,7 @@ def patch_tensor(
     return out.copy_(patch_tensor_reference(original, directions, weights))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #67c6aca6
+@typed
 def remove_signatures(
     patched_state: State,   # model or state dict that wears the patch; left as it is
     signatures: WeightSignature | Sequence[WeightSignature],  # the ones that were applied
@@ -592,6 +612,7 @@ def remove_signatures(
     return apply_signatures(patched_state, found, [-w for w in lam])
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #cf380d89
+@typed
 def signature_similarity(
     signatures_a: Sequence[WeightSignature],  # (A,) with the same tensors
     signatures_b: Sequence[WeightSignature] | None = None,  # (B,); None: the first list again
@@ -625,6 +646,7 @@ def _gram(left: Sequence[WeightSignature], right: Sequence[WeightSignature], key
     return a @ b.T, a.square().sum(1), b.square().sum(1)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #b0381805
+@typed
 def layerwise_relative_difference(
     model: State,       # model or state dict
     reference: State,   # the one to be measured against
@@ -641,6 +663,7 @@ def layerwise_relative_difference(
     return found
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #f823c0a6
+@typed
 def random_signature(
     like: WeightSignature,         # gives names, shapes and norms
     *, generator: torch.Generator | None = None,  # None: the global one
@@ -653,6 +676,7 @@ def random_signature(
     return WeightSignature({key: draw(t) for key, t in like.tensors.items()}, like.meta)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d6bf9a32
+@typed
 def patch_like_released(
     target: State,            # model or state dict to patch; left as it is
     robust: Sequence[State],  # robust models, one or more
@@ -672,6 +696,7 @@ def patch_like_released(
     return out
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #93e6c716
+@typed
 def patch_bytes(
     numel: int,              # kept scalars P; ≥ 0
     count: int = 1,          # signatures N; ≥ 1
@@ -807,6 +832,7 @@ STATS = {  # mean and standard deviation of each channel, as published for the t
 class Normalize(nn.Module):
     "Standardise the channels of images in [0, 1]"
 
+    @typed
     def __init__(
         self,
         stats: str,  # a key of `STATS`
@@ -827,6 +853,7 @@ class Normalize(nn.Module):
 class PlainVGG(nn.Module):
     "VGG without batch norm: 3×3 convolutions with biases, max pooling, global average pooling, one linear layer"
 
+    @typed
     def __init__(
         self,
         widths: Sequence[int],  # channels of each convolution; 0 is a max pooling
@@ -835,8 +862,9 @@ class PlainVGG(nn.Module):
         stats: str = "cifar10", # input normalisation, a key of `STATS`
     ):
         super().__init__()
+        check_integer("channels", channels, low=1), check_integer("classes", classes, low=1)
         layers, before = [], channels
-        for width in widths:
+        for width in (check_integer("widths", width, low=0) for width in widths):
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()] if width else [nn.MaxPool2d(2)]
             before = width or before
         self.normalize, self.features, self.head = Normalize(stats), nn.Sequential(*layers), nn.Linear(before, classes)
@@ -852,6 +880,7 @@ class PlainVGG(nn.Module):
 class ResidualUnit(nn.Module):
     "Two 3×3 convolutions or a bottleneck, each with batch norm, and a down-sampling convolution where shapes change"
 
+    @typed
     def __init__(
         self,
         inputs: int,              # channels that come in
@@ -860,6 +889,8 @@ class ResidualUnit(nn.Module):
         bottleneck: bool = False, # True: 1×1, 3×3, 1×1 with four times the channels at the end
     ):
         super().__init__()
+        for name, value in dict(inputs=inputs, width=width, stride=stride).items():
+            check_integer(name, value, low=1)
         out = 4 * width if bottleneck else width
         plan = [(inputs, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)] if bottleneck else [
             (inputs, width, 3, stride), (width, width, 3, 1)]
@@ -885,6 +916,7 @@ class ResidualUnit(nn.Module):
 class DownsamplingResNet(nn.Module):
     "Residual network with the tensor names of the usual ImageNet models"
 
+    @typed
     def __init__(
         self,
         depths: Sequence[int],     # units of each stage
@@ -896,6 +928,8 @@ class DownsamplingResNet(nn.Module):
         imagenet_stem: bool = False,  # True: 7×7 with stride 2 and max pooling; False: 3×3
     ):
         super().__init__()
+        for name, value in dict(width=width, channels=channels, classes=classes).items():
+            check_integer(name, value, low=1)
         size, stride = (7, 2) if imagenet_stem else (3, 1)
         self.normalize, self.conv1 = Normalize(stats), nn.Conv2d(channels, width, size, stride, size // 2, bias=False)
         self.bn1, self.pool = nn.BatchNorm2d(width), nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
@@ -926,6 +960,7 @@ _RESNETS = {"resnet-8": dict(depths=(1, 1, 1), width=16),
 NETWORKS = (*_VGG, *_RESNETS)
 
 
+@typed
 def build_network(
     name: str,               # one of `NETWORKS`
     channels: int,           # of the images
@@ -971,6 +1006,9 @@ class Study:
         check_choice("source", self.source, ("cifar10", "digits"))
         for name in ("pre_images", "images", "validation", "test", "pre_epochs", "epochs", "batch"):
             check_integer(name, getattr(self, name), low=1)
+        for name in ("rate", "pre_rate", "decay"):
+            check_real(name, getattr(self, name), low=0)
+        check_integer("shift", self.shift, low=0), check_integer("severity", self.severity, low=1, high=5)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d08d43cc
 @lru_cache(maxsize=6)
@@ -990,6 +1028,7 @@ def _pool(source: str, split: str, limit: int | None, settings: Settings) -> tup
 PARTS = ("pre", "A", "B", "C", "new")
 
 
+@typed
 def study_images(
     study: Study,        # sizes and source
     part: str,           # "pre", "A", "B", "C" or "new": further images of A's classes
@@ -1017,6 +1056,7 @@ def study_images(
     return x, y
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #5d230348
+@typed
 def corrupted(
     x: Tensor,            # images as bytes
     name: str,            # a corruption, or "clean"
@@ -1024,8 +1064,10 @@ def corrupted(
     seed: int,            # of the noise; the same seed gives the same images
 ) -> Tensor:              # shape and dtype of `x`
     "Images under one corruption, drawn once and for all"
+    check_integer("seed", seed, low=0)
     if name == "clean":
         return x
+    check_choice("name", name, CORRUPTIONS)
     gen = torch.Generator(x.device).manual_seed(1000 * seed + CORRUPTIONS.index(name))
     return torch.cat([corrupt(part, name, study.severity, gen) for part in x.split(1000)])
 
@@ -1037,6 +1079,14 @@ class Arm:
     train: str = "clean"  # "clean", a corruption, or several joined by "+": images are split evenly among them
     order: int = 0        # another number: another order of the same images
     stats: str = ""       # input normalisation, a key of `STATS`; "": that of the source
+
+    def __post_init__(self):
+        check_choice("data", self.data, ("A", "B", "C", "new")), check_integer("order", self.order, low=0)
+        check_choice("stats", self.stats, ("", *STATS))
+        if not isinstance(self.train, str):
+            raise TypeError(f"`train` must be \"clean\" or corruptions joined by \"+\", got {self.train!r}")
+        for kind in self.train.split("+"):
+            check_choice("train", kind, ("clean", *CORRUPTIONS))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #dd7efb99
 def _crop_and_flip(x: Tensor, pad: int, flip: bool) -> Tensor:
@@ -1057,6 +1107,7 @@ def _images_loss(model: nn.Module, batch: tuple[Tensor, Tensor], study: Study) -
         return F.cross_entropy(model(x), y)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #e2b2d7fa
+@typed
 @torch.no_grad()
 def accuracy_of(
     model: nn.Module,    # maps images in [0, 1] to logits
@@ -1066,7 +1117,9 @@ def accuracy_of(
     batch: int = 250,    # images at a time
 ) -> float:              # in percent
     "Accuracy of a classifier in evaluation mode; its mode is kept; ValueError where logits are NaN"
-    check_tensor("y", y, ndim=1), check_integer("len(y)", len(y), low=1)
+    check_tensor("y", y, ndim=1), check_integer("len(y)", len(y), low=1), check_integer("batch", batch, low=1)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     check_tensor("x", x, min_ndim=2), check_tensor("x", x, shape=(len(y), *x.shape[1:]))
     device, mode, right = next(model.parameters()).device, model.training, 0
     half = half and bfloat16_pays(device)
@@ -1109,6 +1162,7 @@ def _fit_best(
     return best | dict(loss=history.final_loss(len(batches)))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #4883d893
+@typed
 def run_pretraining(
     study: Study,        # sizes and schedule
     seed: int,           # initial weights and order
@@ -1122,6 +1176,7 @@ def run_pretraining(
     return _fit_best(study, model, x, y, seed, study.pre_epochs, True, settings)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #7a54cdc3
+@typed
 def run_arm(
     study: Study,        # sizes and schedule
     arm: Arm,            # what to train on
@@ -1144,6 +1199,7 @@ def run_arm(
     return _fit_best(study, model, mixed, y, 100 * seed + arm.order, study.epochs, False, settings)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #3b8f9c1a
+@typed
 def robustness_report(
     model: nn.Module,     # maps images in [0, 1] to logits
     datasets: Mapping[str, tuple[Tensor, Tensor]],  # name → images and classes; "clean" gives TA
@@ -1165,6 +1221,7 @@ def _test_set(study: Study, part: str, kind: str, settings: Settings) -> tuple[T
     return corrupted(x, kind, study, 99), y
 
 
+@typed
 def score_state(
     study: Study,         # network, sizes
     part: str,            # "A", "B" or "C"

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
-from ..book.checks import check_choice, check_integer, check_tensor
+from ..book.checks import check_choice, check_integer, check_tensor, typed
 
 # %% ../../nbs/blocks/corruptions.ipynb #fea296a6
 _NOISE = {
@@ -77,6 +77,7 @@ def _corruption(function: Callable) -> Callable:
     return function
 
 # %% ../../nbs/blocks/corruptions.ipynb #367be1b4
+@typed
 def corrupt(
     images: Tensor,      # (N, C, H, W), uint8, C = 1 or 3, H and W at least 8, on any device
     name: str,           # one of `CORRUPTIONS`

@@ -27,8 +27,8 @@ import pooch
 import torch
 from torch import Tensor
 
-from ..book.checks import check_choice, check_integer
 from ..book.arms import report_data, resolves_data
+from ..book.checks import check_choice, check_integer, typed
 from ..book.settings import Settings
 
 # %% ../../nbs/blocks/data.ipynb #71db0f08
@@ -149,6 +149,7 @@ def _obtain(name: str, settings: Settings, file: _File | None = None) -> tuple[P
     return path, origin
 
 # %% ../../nbs/blocks/data.ipynb #4eb47447
+@typed
 def fetch_file(
     name: str,              # path inside the data folder and inside the cache, as in "s5/latlng.csv"
     *, size: int,           # bytes
@@ -220,6 +221,7 @@ def _stdlib_text(name: str) -> Text:
     return Text(text, name, f"help topics of Python {platform.python_version()} ({which})")
 
 # %% ../../nbs/blocks/data.ipynb #18ffef51
+@typed
 def load_text(
     name: str,              # "wikitext-2/test", "wikitext-2/valid", "tinyshakespeare" or "stdlib"
     *, settings: Settings,  # data folder, cache folder, and whether the network may be used
@@ -380,6 +382,7 @@ _STAND_INS = {"mnist": _digits, "cifar10": _patches}
 IMAGES = tuple(_LOADERS)
 
 # %% ../../nbs/blocks/data.ipynb #fd9457ef
+@typed
 def load_images(
     name: str,              # "digits", "mnist", "cifar10" or "sample"
     split: str = "train",   # "train" or "test"

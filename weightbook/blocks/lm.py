@@ -349,6 +349,7 @@ def perplexity(
     model,                 # a Hugging Face causal language model, or a LanguageModel
     windows: Tensor,       # (N, T), integer: token ids, T ≥ 2
     *, score_last: int | None = None,  # S, targets scored at the end of each window; None: T − 1
+    bos: int | None = None,  # token id put before each window, as context only; None: none. Gemma and Llama 3 need theirs
     batch_size: int = 4,   # windows in one forward pass
     progress: bool = False,  # show a progress bar
 ) -> Perplexity:           # value, nll by window, scored tokens, standard error
@@ -357,7 +358,9 @@ def perplexity(
     _check_windows(model, windows)
     check_integer("batch_size", batch_size, low=1)
     last = windows.shape[1] - 1
-    scored = last if score_last is None else check_integer("score_last", score_last, low=1, high=last)
+    if bos is not None:
+        windows = _with_bos(model, windows, bos)
+    scored = last if score_last is None else check_integer("score_last", score_last, low=1, high=windows.shape[1] - 1)
     batches = tqdm(windows.split(batch_size), desc="perplexity", leave=False, disable=not progress)
     with _evaluating(model):
         nll = torch.cat([_window_nll(model, batch, scored) for batch in batches])
@@ -420,6 +423,12 @@ def _check_windows(model: nn.Module, windows: Tensor) -> None:
     low, high = windows.min().item(), windows.max().item()
     if low < 0 or high > top:
         raise ValueError(f"`windows` must hold token ids from 0 to {top}, got {low} to {high}; another tokeniser?")
+
+# %% ../../nbs/blocks/lm.ipynb #30291eb0
+def _with_bos(model: nn.Module, windows: Tensor, bos: int) -> Tensor:
+    "Windows with the model's first token before them, (N, T + 1)"
+    check_integer("bos", bos, low=0, high=model.get_input_embeddings().num_embeddings - 1)
+    return torch.cat([windows.new_full((len(windows), 1), bos), windows], 1)
 
 # %% ../../nbs/blocks/lm.ipynb #f4e21e50
 def _matches(name: str, pattern: str) -> bool:

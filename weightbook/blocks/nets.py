@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..book.checks import check_choice, check_integer, check_real, check_tensor
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 
 # %% ../../nbs/blocks/nets.ipynb #a437bdcf
+@typed
 def count_parameters(
     module: nn.Module,         # any module
     *, trainable: bool = False, # True: only parameters with `requires_grad`
@@ -39,6 +40,7 @@ def _dense_layers(
 class MLP(nn.Module):
     "Fully connected network with the same activation after every layer but the last"
 
+    @typed
     def __init__(
         self,
         sizes: Sequence[int],                              # width of every layer, input first; at least 2, each ≥ 1
@@ -59,6 +61,7 @@ class MLP(nn.Module):
         return self.layers(check_tensor("x.flatten(1)", x.flatten(1), shape=(None, self.sizes[0])))
 
 # %% ../../nbs/blocks/nets.ipynb #79198856
+@typed
 def make_norm(
     norm: str,       # "batch", "group" or "none"
     channels: int,   # number of channels of its input; ≥ 1
@@ -66,7 +69,7 @@ def make_norm(
 ) -> nn.Module:      # maps (B, channels, H, W) to the same shape
     "Normalisation layer by name; \"group\" takes the largest divisor of `channels` up to `groups`"
     check_choice("norm", norm, ("batch", "group", "none"))
-    check_integer("groups", groups, low=1)
+    check_integer("groups", groups, low=1), check_integer("channels", channels, low=1)
     if norm == "none":
         return nn.Identity()
     if norm == "batch":
@@ -77,6 +80,7 @@ def make_norm(
 class ResidualBlock(nn.Module):
     "Two 3×3 convolutions with normalisation around a shortcut without parameters"
 
+    @typed
     def __init__(
         self,
         channels: int,               # channels of the input; ≥ 1
@@ -101,6 +105,7 @@ class ResidualBlock(nn.Module):
 class SmallResNet(nn.Module):
     "Residual network of He et al. (2015) for images of about 8 to 64 pixels"
 
+    @typed
     def __init__(
         self,
         depth: int = 20,             # number of layers with weights: 8, 14, 20, … = 6 n + 2
@@ -133,6 +138,7 @@ class SmallResNet(nn.Module):
 class SmallViT(nn.Module):
     "Vision transformer with learned positions and mean pooling, for square images"
 
+    @typed
     def __init__(
         self,
         size: int = 32,          # height and width of the images in pixels; a multiple of `patch`
@@ -149,6 +155,7 @@ class SmallViT(nn.Module):
         counts = dict(patch=patch, classes=classes, channels=channels, width=width, depth=depth, heads=heads)
         for name, value in {**counts, "ratio": ratio}.items():
             check_integer(name, value, low=1)
+        check_real("dropout", dropout, low=0.0, high=1.0, open_high=True)
         if check_integer("size", size, low=1) % patch:
             raise ValueError(f"`size` must be a multiple of `patch` = {patch}, got {size}")
         if width % heads:

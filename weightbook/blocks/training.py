@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..book.checks import check_choice, check_integer, check_real, check_tensor
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import require, resolve_device, write_json
 
 # %% ../../nbs/blocks/training.ipynb #e5afd919
@@ -50,6 +50,7 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 # %% ../../nbs/blocks/training.ipynb #07929c1f
+@typed
 def make_batches(
     *tensors: Tensor,        # each (N, …) with the same N ≥ 1
     batch_size: int,         # examples in a batch, over all processes together; ≥ 1
@@ -67,6 +68,7 @@ def make_batches(
     return DataLoader(_Rows(tensors), batch_size, shuffle=shuffle, drop_last=drop_last, collate_fn=_as_is)
 
 # %% ../../nbs/blocks/training.ipynb #ff5b649a
+@typed
 def make_accelerator(
     device: str = "auto",              # "auto", "cpu", "cuda", "cuda:N" or "mps"; a launcher's choice of GPU wins
     *, mixed_precision: str = "no",    # "no", "bf16" or "fp16"
@@ -83,6 +85,7 @@ def make_accelerator(
     )
 
 # %% ../../nbs/blocks/training.ipynb #d2a1d9c8
+@typed
 def bfloat16_pays(
     device: str | torch.device,  # where
 ) -> bool:                       # False on a CPU that only emulates it, ten times as slowly as float32
@@ -175,6 +178,7 @@ def _load_checkpoint(path: Path, model: nn.Module, parts: dict, fingerprint: dic
     return History(**run["history"])
 
 # %% ../../nbs/blocks/training.ipynb #5fcb9cdc
+@typed
 def classification_loss(
     model: nn.Module,               # maps inputs to logits (B, K)
     batch: tuple[Tensor, Tensor],   # inputs (B, …) and classes (B,), int64
@@ -296,6 +300,7 @@ def _cuda_index(accelerator: Any) -> list[int]:
     return [torch.cuda.current_device()] if accelerator.device.type == "cuda" else []
 
 # %% ../../nbs/blocks/training.ipynb #fd63b321
+@typed
 def fit(
     model: nn.Module,                # trained in place; left on the accelerator's device
     batches: DataLoader,             # training batches, see `make_batches`
@@ -329,6 +334,7 @@ def fit(
     return run.history
 
 # %% ../../nbs/blocks/training.ipynb #386893b9
+@typed
 def accuracy(
     outputs: Tensor,  # logits (B, K)
     targets: Tensor,  # classes (B,), int64
@@ -341,11 +347,13 @@ def accuracy(
     return (outputs.argmax(-1) == targets).float()
 
 # %% ../../nbs/blocks/training.ipynb #01a1093b
+@typed
 def cross_entropy(
     outputs: Tensor,  # logits (B, K)
     targets: Tensor,  # classes (B,), int64
 ) -> Tensor:          # shape (B,), in nats
     "Cross-entropy of each example"
+    check_tensor("outputs", outputs, ndim=2, floating=True), check_tensor("targets", targets, shape=(len(outputs),))
     return F.cross_entropy(outputs, targets, reduction="none")
 
 # %% ../../nbs/blocks/training.ipynb #c76caa70
@@ -368,6 +376,7 @@ def _per_example(name: str, values: Any, count: int) -> Tensor:
     return values
 
 # %% ../../nbs/blocks/training.ipynb #2d59c46a
+@typed
 @torch.no_grad()
 def evaluate(
     model: nn.Module,    # moved to the accelerator's device; its training mode is kept
@@ -416,6 +425,7 @@ class Spread:
         return format(self)
 
 # %% ../../nbs/blocks/training.ipynb #a70ef157
+@typed
 def run_seeds(
     function: Callable[[int], float | Mapping[str, float]],  # what is measured, for one seed
     seeds: int | Sequence[int],  # the seeds; a number R means 0 … R − 1

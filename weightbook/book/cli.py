@@ -31,7 +31,7 @@ import typer
 from rich.console import Console
 
 # %% ../../nbs/book/cli.ipynb #513ddc77
-from .ledger import VERDICTS, chapters, find_notebook, load_ledgers, summary, workshops
+from .pages import chapter_name, chapters, checkout, find_notebook, front_matter, workshops
 from .settings import Settings, find_root, load_settings
 
 # %% ../../nbs/book/cli.ipynb #8107a733
@@ -66,19 +66,6 @@ def _fail(
     "Say what failed on standard error"
     _err().print(f"error: {message}", markup=False, soft_wrap=True)
     return typer.Exit(code)
-
-# %% ../../nbs/book/cli.ipynb #2889890b
-def _key(
-    path: Path, # a chapter's notebook
-) -> str:       # "wina"
-    return re.sub(r"^\d+_", "", path.stem)
-
-# %% ../../nbs/book/cli.ipynb #d7f93527
-def _root() -> Path:
-    "The clone of the book that the working folder is in"
-    if (root := find_root()) is None:
-        raise FileNotFoundError("no clone of the book was found: change into one, where nbs/ and pyproject.toml are")
-    return root
 
 # %% ../../nbs/book/cli.ipynb #ce9aec9c
 def _print_table(
@@ -118,17 +105,20 @@ def _held(
     counts: Mapping[str, int], # verdict → number of claims
 ) -> str:                      # "9 reproduced, 2 partly"
     "The verdicts that occur, in words"
+    from weightbook.book.ledger import VERDICTS
+
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts.get(verdict)) or "no ledger yet"
 
 # %% ../../nbs/book/cli.ipynb #9db595b1
 @app.command("list")
 def list_chapters() -> None:
     "List the chapters with what of each paper held up."
-    from weightbook.book.pages import front_matter
+    from weightbook.book.ledger import load_ledgers, summary
 
     with _usage():
         paths, counts = chapters(), summary(load_ledgers())["chapters"]
-    rows = [(_key(p), p.parent.name, front_matter(p).get("title", ""), _held(counts.get(_key(p), {}))) for p in paths]
+    held = [_held(counts.get(chapter_name(path), {})) for path in paths]
+    rows = [(chapter_name(p), p.parent.name, front_matter(p).get("title", ""), h) for p, h in zip(paths, held, strict=True)]
     _print_table(("chapter", "part", "title", "claims"), rows, f"{len(rows)} chapter{'s' * (len(rows) != 1)}")
 
 # %% ../../nbs/book/cli.ipynb #f37536a3
@@ -136,9 +126,12 @@ def _print_ledger(
     ledger: Mapping[str, Any], # as `load_ledgers` gives it
 ) -> None:
     "One chapter's claims, and what they were measured with"
+    from weightbook.book.ledger import summary
+
     made = f"{ledger['profile']} profile, {ledger['device']}, seed {ledger['seed']}, {ledger['date']}"
-    rows = [(c["id"], c["claim"], c["paper"], c["ours"], c["verdict"], c["note"]) for c in ledger["claims"]]
-    _print_table(("", "the paper says", "paper", "ours", "verdict", "note"), rows, f"{ledger['title']} ({made})")
+    keys = ("id", "claim", "paper", "ours", "scale", "verdict", "note")
+    rows = [[claim[key] for key in keys] for claim in ledger["claims"]]
+    _print_table(("", "the paper says", *keys[2:]), rows, f"{ledger['title']} ({made})")
     _out().print(f"{len(rows)} claims: {_held(summary([ledger])['overall'])}", markup=False)
 
 # %% ../../nbs/book/cli.ipynb #1508b1a8
@@ -146,6 +139,8 @@ def _stored(
     name: str,          # a chapter's name without number
     folder: Path | None = None, # where ledgers lie; None: the committed ones
 ) -> dict | None:       # its ledger; None when there is none
+    from weightbook.book.ledger import load_ledgers
+
     return next((ledger for ledger in load_ledgers(folder) if ledger["chapter"] == name), None)
 
 # %% ../../nbs/book/cli.ipynb #3755d5de
@@ -157,14 +152,16 @@ def show_ledger(
     chapter: _OneOrAll = None,  # None: the counts of all
 ) -> None:
     "Show the verdicts of all chapters, or every claim of one."
+    from weightbook.book.ledger import VERDICTS, load_ledgers, summary
+
     with _usage():
         path, ledgers = chapter and find_notebook(chapter), load_ledgers()
     if path is None:
         counts = summary(ledgers)
         rows = [(name, *map(str, c.values())) for name, c in (*counts["chapters"].items(), ("all", counts["overall"]))]
         return _print_table(("chapter", *VERDICTS), rows, "Claims by verdict")
-    if (found := _stored(_key(path))) is None:
-        raise _fail(f"{_key(path)} has no stored ledger; `weightbook reproduce {_key(path)} --save` makes it")
+    if (found := _stored(chapter_name(path))) is None:
+        raise _fail(f"{chapter_name(path)} has no stored ledger; `weightbook reproduce {chapter_name(path)} --save` makes it")
     _print_ledger(found)
 
 # %% ../../nbs/book/cli.ipynb #b123e5a9
@@ -258,13 +255,13 @@ def _version(
 def _run_chapter(path: Path, settings: Settings, save: bool = False, fresh: str = "") -> tuple[Any, dict | None]:
     "Run a notebook; its report, and the ledger of a chapter"
     folder = path.parents[1] / "ledger" if save else settings.cache / "ledger"
-    kept = folder / f"{_key(path)}.json"
+    kept = folder / f"{chapter_name(path)}.json"
     before, report = _version(kept), _execute(path, settings, save, fresh)
     if path not in chapters():
         return report, None
     if _version(kept) == before:
-        raise _fail(f"the notebook of {_key(path)} ran through but saved no ledger")
-    return report, _stored(_key(path), folder)
+        raise _fail(f"the notebook of {chapter_name(path)} ran through but saved no ledger")
+    return report, _stored(chapter_name(path), folder)
 
 # %% ../../nbs/book/cli.ipynb #ca239c90
 @app.command()
@@ -280,7 +277,7 @@ def reproduce(
     with _usage():
         path = find_notebook(chapter)
         settings = load_settings(profile=profile, device=device, seed=seed)
-    about = f"{_key(path)}: {settings.profile} profile on {settings.device}, seed {settings.seed}"
+    about = f"{chapter_name(path)}: {settings.profile} profile on {settings.device}, seed {settings.seed}"
     _err().print(about, markup=False)
     report, ledger = _run_chapter(path, settings, save, "all" if fresh else "")
     if ledger:
@@ -323,16 +320,16 @@ def verify(
 
     with _usage():
         path = find_notebook(chapter)
-        stored = list(committed_arms(_key(path)).values())
+        stored = list(committed_arms(chapter_name(path)).values())
         if not stored:
-            raise ValueError(f"`chapter` must have committed arms (`reproduce {_key(path)} --profile book --save`)")
+            raise ValueError(f"`chapter` must have committed arms (`reproduce {chapter_name(path)} --profile book --save`)")
         made = stored[0]["stamp"]
         settings = load_settings(profile=made["profile"], device=made["device"], seed=made["seed"])
     chosen = Random(seed).sample(stored, min(arms, len(stored)))
     _execute(path, settings, fresh=",".join(record["stamp"]["key"] for record in chosen))
-    again = {r["stamp"]["key"]: r for r in finished_arms(_key(path), settings=settings)}
+    again = {r["stamp"]["key"]: r for r in finished_arms(chapter_name(path), settings=settings)}
     pairs = [(record, again.get(record["stamp"]["key"])) for record in chosen]
-    caption = f"{_key(path)}: {len(chosen)} of {len(stored)} arms made anew"
+    caption = f"{chapter_name(path)}: {len(chosen)} of {len(stored)} arms made anew"
     _print_table(("arm", "arguments", "seconds", "difference"), [_gap_row(*pair) for pair in pairs], caption)
     gaps = [gap for pair in pairs if (gap := _gap(*pair)) is not None]
     if not gaps or max(gaps) > within:
@@ -366,7 +363,7 @@ def stability(
     rows = [(id, *found, "flips" if len(set(found)) > 1 else "") for id, found in verdicts.items()]
     flips = sum(bool(row[-1]) for row in rows)
     heads = ("claim", *(f"seed {seed}" for seed in runs), "")
-    _print_table(heads, rows, f"{_key(path)}: {flips} of {len(rows)} verdicts flip")
+    _print_table(heads, rows, f"{chapter_name(path)}: {flips} of {len(rows)} verdicts flip")
 
 # %% ../../nbs/book/cli.ipynb #0c88ee38
 @app.command("arms")
@@ -379,8 +376,8 @@ def keep_arms(
     from weightbook.book.settings import write_atomic
 
     with _usage():
-        name, settings = _key(find_notebook(chapter)), load_settings(profile=profile)
-        target = _root() / "nbs" / "arms" / f"{name}.json"
+        name, settings = chapter_name(find_notebook(chapter)), load_settings(profile=profile)
+        target = checkout() / "nbs" / "arms" / f"{name}.json"
         before = committed_arms(name)
     records = before | {record["stamp"]["key"]: record for record in finished_arms(name, settings=settings)}
     write_atomic(target, arms_file(list(records.values())))
@@ -429,7 +426,7 @@ def bench(
     with _usage():
         paths = [find_notebook(chapter)] if chapter else [*workshops(), *chapters()]
         settings = replace(load_settings(profile=profile, device=device), save=save)
-        races = {_key(path): run for path in paths if (run := _benchmark_of(path))}
+        races = {chapter_name(path): run for path in paths if (run := _benchmark_of(path))}
     if not races:
         raise _fail(f"{chapter} has no benchmark" if chapter else "no chapter has a benchmark")
     for name, run in races.items():
@@ -443,7 +440,7 @@ def _python(
 ) -> subprocess.CompletedProcess:
     "Run Python code in another process, in the clone"
     environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}  # it turns the export off
-    keywords = {"cwd": _root(), "env": environment} | keywords
+    keywords = {"cwd": checkout(), "env": environment} | keywords
     return subprocess.run([sys.executable, "-c", code, *arguments], **keywords)
 
 # %% ../../nbs/book/cli.ipynb #c90b1618
@@ -595,7 +592,7 @@ def doctor() -> None:
 def _quiet_run(
     *command: str, # module of Python and its arguments
 ) -> str:          # empty when it succeeded, else what it said
-    done = subprocess.run([sys.executable, "-m", *command], cwd=_root(), capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *command], cwd=checkout(), capture_output=True, text=True)
     return "" if done.returncode == 0 else (done.stdout + done.stderr).strip() or f"status {done.returncode}"
 
 # %% ../../nbs/book/cli.ipynb #450ffd8b
@@ -606,7 +603,7 @@ def _check_stamps() -> str:
 
 
 def _check_readme() -> str:
-    from weightbook.book.pages import write_readme
+    from weightbook.book.front import write_readme
 
     return "" if write_readme(check=True) else "README.md is not the front page: `weightbook site` writes it"
 
@@ -625,7 +622,7 @@ _CHECKS: dict[str, Callable[[], str]] = {
 def check() -> None:
     "Check in seconds that library, outputs, structure and README belong to the notebooks."
     with _usage():
-        _root()
+        checkout()
     failed = []
     for name, run in _CHECKS.items():
         started = time.perf_counter()
@@ -650,7 +647,7 @@ def _working_tree() -> str | None:
     "What git says about the working tree; None outside of a repository"
     if not shutil.which("git"):
         return None
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=_root(), capture_output=True, text=True)
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=checkout(), capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else None
 
 # %% ../../nbs/book/cli.ipynb #00c0ea09
@@ -659,7 +656,7 @@ def _stream(
     each: Callable[[str], bool], # gets a line; True shows it
 ) -> int:                   # its exit status
     "Run a program and pass on what it writes to standard output, line by line"
-    run = subprocess.Popen(command, cwd=_root(), env=_test_environment(), stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(command, cwd=checkout(), env=_test_environment(), stdout=subprocess.PIPE, text=True)
     for line in run.stdout:
         if each(line.rstrip("\n")):
             print(line, end="", flush=True)
@@ -681,7 +678,7 @@ class _Notebooks:
             else:
                 self.done.add(name)
                 seconds = time.perf_counter() - self.started.get(name, math.nan)
-                print(f"{seconds:7.1f} s  {Path(name).relative_to(_root())}", flush=True)
+                print(f"{seconds:7.1f} s  {Path(name).relative_to(checkout())}", flush=True)
         return not events and line not in ("", "Success.")
 
 # %% ../../nbs/book/cli.ipynb #d85af094
@@ -689,7 +686,7 @@ def _with_code() -> set[str]:
     "The notebooks that have code to run"
     from weightbook.book.pages import notebooks, read_notebook
 
-    return {str(p) for p in notebooks(_root()) if any(c["cell_type"] == "code" for c in read_notebook(p)["cells"])}
+    return {str(p) for p in notebooks(checkout()) if any(c["cell_type"] == "code" for c in read_notebook(p)["cells"])}
 
 # %% ../../nbs/book/cli.ipynb #33ab0644
 def _test_notebooks(

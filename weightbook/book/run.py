@@ -23,9 +23,10 @@ from pathlib import Path
 # %% ../../nbs/book/run.ipynb #adbb0c0b
 from .arms import ArmsCost, arms_file, cost_of
 from .digest import ChangedSince, page_digest
-from .ledger import chapters, load_ledgers, source_hash
-from .pages import (chapter_name, checkout, fill_passport, front_matter, notebooks, Outputs, read_notebook,
-                                   thumbnail_file, write_notebook, write_readme)
+from .front import Outputs, fill_passport, thumbnail_file, write_readme
+from .ledger import load_ledgers
+from .pages import (chapter_name, chapters, checkout, front_matter, notebooks, read_notebook, source_hash,
+                                   write_notebook)
 from .settings import Settings, find_root, load_settings, versions, write_atomic
 
 # %% ../../nbs/book/run.ipynb #6a65be0c

@@ -21,7 +21,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 # %% ../../nbs/book/site.ipynb #cbf9cf62
-from .pages import IS_PASSPORT, alt_text, checkout, figures_of, front_matter, notebooks, read_notebook, write_notebook
+from .front import IS_PASSPORT
+from .pages import alt_text, checkout, figures_of, front_matter, notebooks, read_notebook, write_notebook
 from .run import refresh_pages
 from .settings import write_atomic
 

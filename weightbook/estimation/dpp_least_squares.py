@@ -24,12 +24,12 @@ import torch
 from scipy.linalg import lapack
 from scipy.linalg import qr as pivoted_qr
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #eb14ab93
 from ..blocks.kernels import jit, tl, triton, use_triton
-from ..book.checks import check_choice, check_integer, check_real
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #b916b884
@@ -38,6 +38,7 @@ class OrthonormalBasis:
 
     m: int    # how many functions
     dim: int  # coordinates of a point
+    domain = (-math.inf, math.inf)  # where each coordinate of the measure lies: low <= x <= high
 
     def __call__(
         self, x: np.ndarray | Tensor,  # points, shape (..., dim)
@@ -56,6 +57,16 @@ class OrthonormalBasis:
     ) -> np.ndarray | Tensor:          # shape (...)
         "The optimal sampling density, eq. (5)"
         return (self(x) ** 2).sum(-1) / self.m
+
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #ea354f7d
+def _check_domain(basis: OrthonormalBasis, X: np.ndarray) -> np.ndarray:
+    "Refuse points where the measure of the basis has none: its density would be wrong there"
+    parts = getattr(basis, "bases", [basis] * X.shape[1])
+    low, high = np.array([part.domain for part in parts], dtype=float).T
+    if ((low > X) | (high < X)).any():
+        raise ValueError(f"`X` must lie in [{low.min():g}, {high.max():.4g}], where {basis!r} is orthonormal; scale the columns, "
+                         f"got {X.min():g} to {X.max():g}")
+    return X
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #6c593b6b
 def _xp(x: np.ndarray | Tensor):
@@ -146,6 +157,7 @@ class _Polynomials(OrthonormalBasis):
 class LegendreBasis(_Polynomials):
     "Orthonormal Legendre polynomials of the uniform law on [-1, 1], points of shape (..., 1)"
 
+    domain = (-1.0, 1.0)
     _warp = staticmethod(lambda angle: -np.cos(angle))
 
     @property
@@ -216,7 +228,9 @@ class PiecewiseConstantBasis(OrthonormalBasis):
     "Indicators of m equal cells of [0, 1), scaled to norm one; points of shape (..., 1)"
 
     dim = 1
+    domain = (0.0, math.nextafter(1.0, 0.0))  # the last cell is open
 
+    @typed
     def __init__(
         self, m: int,  # cells
     ):
@@ -257,8 +271,12 @@ class Mixture:
         check_real("alpha", self.alpha, low=0, high=1)
         if (self.h is None) != (self.draw is None):
             raise ValueError("`h` and `draw` must be given together: one evaluates the density, the other samples it")
+        for name in ("h", "draw"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise TypeError(f"`{name}` must be a function, got {getattr(self, name)!r}")
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #ebd0d768
+@typed
 def density_values(
     basis: OrthonormalBasis,                     # the space
     x: np.ndarray | Tensor,                      # points, shape (..., d)
@@ -275,6 +293,7 @@ def density_values(
     return 0 * _points(x, basis.dim)[..., 0] + 1.0
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #9f4b380b
+@typed
 def weighted_features(
     basis: OrthonormalBasis,                     # the space
     x: np.ndarray | Tensor,                      # points, shape (..., n, d)
@@ -287,6 +306,7 @@ def weighted_features(
     return basis(x) / _xp(w).sqrt(w)[..., None]
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #1241dd68
+@typed
 def gram_matrix(
     basis: OrthonormalBasis,                     # the space
     x: np.ndarray | Tensor,                      # points, shape (..., n, d)
@@ -297,6 +317,7 @@ def gram_matrix(
     return rows.swapaxes(-1, -2) @ rows / rows.shape[-2]
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #85936b36
+@typed
 def fit_coefficients(
     basis: OrthonormalBasis,                     # the space
     x: np.ndarray | Tensor,                      # points, shape (..., n, d)
@@ -331,6 +352,7 @@ def _draw_density(basis: OrthonormalBasis, shape: tuple, density: str | Mixture,
     return np.where((rng.random(shape) < density.alpha)[..., None], ours, other)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #20f3d421
+@typed
 def sample_density(
     basis: OrthonormalBasis,               # the space
     n: int,                                # points, >= 1
@@ -340,7 +362,7 @@ def sample_density(
     device: str | None = None,             # None: a NumPy array; else a float64 tensor on that device
 ) -> np.ndarray | Tensor:                  # shape (size, n, d), or (n, d)
     "Independent points of a density, section 3"
-    count, rng = _sizes(n, size), np.random.default_rng(rng)
+    count, rng = _sizes(n, size), _chance(rng)
     return _delivered(_draw_density(basis, (count, n), density, rng), size, device)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #0be02216
@@ -355,7 +377,15 @@ def _delivered(points: np.ndarray | Tensor, size: int | None, device: str | None
     points = points[0] if size is None else points
     return points if device is None else torch.as_tensor(points, device=device)
 
+
+def _chance(rng: np.random.Generator | int | None) -> np.random.Generator:
+    "A generator from what NumPy takes for one"
+    if isinstance(rng, (int, np.integer)):
+        check_integer("rng", rng, low=0)
+    return np.random.default_rng(rng)
+
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #71417a65
+@typed
 def sample_christoffel(
     basis: OrthonormalBasis,               # the space
     n: int,                                # points, >= 1
@@ -367,6 +397,7 @@ def sample_christoffel(
     return sample_density(basis, n, "christoffel", size=size, rng=rng, device=device)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #a84d9bd7
+@typed
 def chernoff_rate(
     delta: float,  # allowed loss of the smallest eigenvalue, in (0, 1)
 ) -> float:        # c_delta, between delta^2 / 2 and delta^2
@@ -375,6 +406,7 @@ def chernoff_rate(
     return delta + (1 - delta) * math.log1p(-delta)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #f3b118a2
+@typed
 def chernoff_samples(
     m: int,             # dimension of the space
     delta: float,       # 1 - delta is the smallest eigenvalue asked for, in (0, 1)
@@ -388,6 +420,7 @@ def chernoff_samples(
     return math.ceil(m / alpha / chernoff_rate(delta) * math.log(m / eta))
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #3e56dfd7
+@typed
 def mercer_mixture(
     basis: OrthonormalBasis,     # the kernel's eigenfunctions psi, as many as there are eigenvalues
     eigenvalues: Sequence[float],  # positive, adding up to one
@@ -395,12 +428,13 @@ def mercer_mixture(
 ) -> Mixture:                    # with h(x) = sum of eigenvalue times psi(x)^2, the kernel's diagonal
     "The mixture whose second part is the diagonal of a kernel of trace one, eq. (10)"
     values = np.asarray(eigenvalues, dtype=float)
-    if values.shape != (basis.m,) or (values <= 0).any() or abs(values.sum() - 1) > 1e-9:
+    if values.shape != (basis.m,) or not (values > 0).all() or abs(values.sum() - 1) > 1e-9:
         raise ValueError(f"`eigenvalues` must be {basis.m} positive numbers that add up to 1, got sum {values.sum():.6g}")
     draw = lambda shape, rng: basis.sample_component(rng.choice(basis.m, size=shape, p=values), rng)
     return Mixture(alpha, lambda x: basis(x) ** 2 @ values, draw)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #569420fc
+@typed
 def filter_proposals_reference(
     features: Tensor,  # unit features of the proposals, shape (R, W, m), in the order of the stream
     uniforms: Tensor,  # shape (R, W), in [0, 1)
@@ -408,6 +442,9 @@ def filter_proposals_reference(
     count: Tensor,     # points taken so far, int64, shape (R,)
 ) -> tuple[Tensor, Tensor, Tensor]:  # accepted (R, W) bool, and the new frame and count
     "Rejection steps of the chain rule, eq. (14), one proposal at a time"
+    shape = check_tensor("features", features, ndim=3, floating=True, finite=True).shape
+    check_tensor("uniforms", uniforms, shape=shape[:2], finite=True), check_tensor("count", count, shape=shape[:1])
+    check_tensor("frame", frame, shape=(shape[0], shape[2], shape[2]))
     frame, count, accepted = frame.clone(), count.clone(), torch.zeros_like(uniforms, dtype=torch.bool)
     project_out = lambda q: q - (frame.mT @ (frame @ q[..., None]))[..., 0]
     for i in range(features.shape[1]):
@@ -565,6 +602,7 @@ def _cells(basis: OrthonormalBasis, cells: int) -> tuple[np.ndarray, np.ndarray]
     return x, 1 / (len(x) * basis.christoffel(x))
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #0857556e
+@typed
 def sample_projection_dpp(
     basis: OrthonormalBasis,              # the space
     *, size: int | None = None,           # replicates; None: one sample without the leading axis
@@ -574,7 +612,7 @@ def sample_projection_dpp(
     cells: int = 200,                     # candidates a function for "grid"
 ) -> np.ndarray | Tensor:                 # shape (size, m, d), or (m, d): exchangeable points
     "The projection determinantal point process of the space, eq. (11)"
-    count, rng = _sizes(basis.m, size), np.random.default_rng(rng)
+    count, rng = _sizes(basis.m, size), _chance(rng)
     classical = isinstance(basis, LegendreBasis | HermiteBasis)
     if check_choice("method", method, ("auto", "chain", "tridiagonal", "grid")) == "tridiagonal" and not classical:
         raise ValueError(f"`method` 'tridiagonal' needs Legendre or Hermite polynomials, got {type(basis).__name__}")
@@ -593,6 +631,7 @@ def _shuffled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.take_along_axis(x, order[..., None], axis=1)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #17100203
+@typed
 def sample_volume(
     basis: OrthonormalBasis,              # the space
     n: int,                               # points, >= m
@@ -603,12 +642,13 @@ def sample_volume(
     device: str | None = None,            # None: a NumPy array; else a float64 tensor on that device
 ) -> np.ndarray | Tensor:                 # shape (size, n, d), or (n, d)
     "Generalised volume sampling, eq. (17), by its construction (18)"
-    count, rng = _sizes(n, size, low=basis.m), np.random.default_rng(rng)
+    count, rng = _sizes(n, size, low=basis.m), _chance(rng)
     block = sample_projection_dpp(basis, size=count, method=method, rng=rng)
     rest = _draw_density(basis, (count, n - basis.m), density, rng)
     return _delivered(_shuffled(np.concatenate([block, rest], axis=1), rng), size, device)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #b680ea0f
+@typed
 def sample_repeated_dpp(
     basis: OrthonormalBasis,              # the space
     n: int,                               # points, >= 1
@@ -618,12 +658,13 @@ def sample_repeated_dpp(
     device: str | None = None,            # None: a NumPy array; else a float64 tensor on that device
 ) -> np.ndarray | Tensor:                 # shape (size, n, d), or (n, d)
     "Independent DPP blocks, as many as needed; of the last block the first points, section 5.1"
-    count, rng = _sizes(n, size), np.random.default_rng(rng)
+    count, rng = _sizes(n, size), _chance(rng)
     blocks = -(-n // basis.m)
     points = sample_projection_dpp(basis, size=count * blocks, method=method, rng=rng)
     return _delivered(points.reshape(count, blocks * basis.m, basis.dim)[:, :n], size, device)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #76a6ff6e
+@typed
 def sample_repeated_volume(
     basis: OrthonormalBasis,              # the space
     n: int,                               # points; a multiple of `block`
@@ -641,6 +682,7 @@ def sample_repeated_volume(
     return _delivered(points.reshape(count, n, basis.dim), size, device)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #a7a75e81
+@typed
 def total_degree(
     dim: int,     # variables, >= 1
     degree: int,  # largest sum of degrees, >= 0
@@ -658,6 +700,7 @@ def total_degree(
 class TensorBasis(OrthonormalBasis):
     "Products of one-variable functions, orthonormal for the product measure"
 
+    @typed
     def __init__(
         self,
         bases: Sequence[OrthonormalBasis],  # one a variable, each with points of shape (..., 1)
@@ -722,6 +765,7 @@ TensorBasis.quadrature = _tensor_quadrature
 class FiniteBasis(OrthonormalBasis):
     "Any features of a finite set of candidates, made orthonormal by QR; the Christoffel density is the leverage score"
 
+    @typed
     def __init__(
         self,
         candidates: np.ndarray,            # the points of the measure, shape (N, d)
@@ -729,11 +773,11 @@ class FiniteBasis(OrthonormalBasis):
         prob: np.ndarray | None = None,    # their probabilities, shape (N,), positive; None: equal
     ):
         self.points = np.asarray(candidates, dtype=float)
-        if self.points.ndim != 2 or not len(self.points):
-            raise ValueError(f"`candidates` must have shape (N, d), got {self.points.shape}")
+        if self.points.ndim != 2 or not len(self.points) or not np.isfinite(self.points).all():
+            raise ValueError(f"`candidates` must be finite and have shape (N, d), got {self.points.shape}")
         count, self.dim = self.points.shape
         self.prob = np.full(count, 1 / count) if prob is None else np.asarray(prob, dtype=float)
-        if self.prob.shape != (count,) or (self.prob <= 0).any() or abs(self.prob.sum() - 1) > 1e-9:
+        if self.prob.shape != (count,) or not (self.prob > 0).all() or abs(self.prob.sum() - 1) > 1e-9:
             raise ValueError(f"`prob` must be {count} positive numbers that add up to 1, got sum {self.prob.sum():.6g}")
         self.features = features
         values = self.points if features is None else features(self.points)
@@ -782,14 +826,18 @@ FiniteBasis.sample_component, FiniteBasis.sample_measure = _finite_component, _f
 FiniteBasis.quadrature = FiniteBasis.candidates = _finite_candidates
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #2dbcf3e1
+@typed
 def stability(
     gram: np.ndarray | Tensor,  # Gram matrices, shape (..., m, m)
 ) -> tuple:                     # smallest and largest eigenvalue, each of shape (...)
     "How far each Gram matrix is from the identity"
+    if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2] or not bool(_xp(gram).isfinite(gram).all()):
+        raise ValueError(f"`gram` must hold finite square matrices, got shape {tuple(gram.shape)}")
     values = _xp(gram).linalg.eigvalsh(gram)
     return values[..., 0], values[..., -1]
 
 
+@typed
 def is_stable(
     gram: np.ndarray | Tensor,  # Gram matrices, shape (..., m, m)
     delta: float,               # in (0, 1)
@@ -797,11 +845,14 @@ def is_stable(
     "The stability event S_delta, by one Cholesky factorisation a matrix"
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     gram_ = torch.as_tensor(gram)
+    if not bool(gram_.isfinite().all()):
+        raise ValueError("`gram` must be finite, got NaN or infinite entries")
     shifted = gram_ - (1 - delta) * torch.eye(gram_.shape[-1], dtype=gram_.dtype, device=gram_.device)
     held = torch.linalg.cholesky_ex(shifted).info == 0
     return held if isinstance(gram, Tensor) else held.numpy()
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #92780725
+@typed
 def condition(
     sampler: Callable,            # (size, rng) -> points (size, n, d)
     basis: OrthonormalBasis,      # the space
@@ -812,7 +863,7 @@ def condition(
     rng: np.random.Generator | int | None = None,  # source of chance
 ) -> np.ndarray:                  # shape (size, n, d), or (n, d), each sample stable
     "Rejection: redraw whole samples until they are stable, S_delta of eq. (6)"
-    count, rng = _sizes(1, size), np.random.default_rng(rng)
+    count, rng = _sizes(1, size), _chance(rng)
     check_integer("max_redraws", max_redraws, low=1)
     kept, missing, rate = [], count, 1.0
     for _ in range(max_redraws):
@@ -828,6 +879,7 @@ def condition(
     raise RuntimeError(f"`sampler` gave {count - missing} of {count} stable samples in {max_redraws} rounds; take more points")
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #f0e569e5
+@typed
 def boost(
     sampler: Callable,            # (size, rng) -> points (size, n, d)
     basis: OrthonormalBasis,      # the space
@@ -837,7 +889,7 @@ def boost(
     rng: np.random.Generator | int | None = None,  # source of chance
 ) -> np.ndarray:                  # shape (size, n, d), or (n, d)
     "Of several samples the one whose Gram matrix is closest to the identity in the spectral norm"
-    count, rng = _sizes(1, size), np.random.default_rng(rng)
+    count, rng = _sizes(1, size), _chance(rng)
     x = sampler(count * check_integer("tries", tries, low=1), rng)
     if tuple(np.shape(x))[:1] != (count * tries,) or not np.isfinite(x).all():
         raise ValueError(f"`sampler` must give {count * tries} samples of finite points, got shape {np.shape(x)}")
@@ -847,6 +899,7 @@ def boost(
     return _delivered(best, size, None)
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #c15ed99e
+@typed
 def greedy_subsample(
     basis: OrthonormalBasis,      # the space
     x: np.ndarray,                # points of one sample, shape (n, d)
@@ -854,6 +907,8 @@ def greedy_subsample(
     *, density: str | Mixture = "christoffel",  # the density that weights the points
 ) -> np.ndarray:                  # which points stay, sorted integers
     "Take points away one by one while the sample stays stable"
+    if np.ndim(x) != 2 or not np.isfinite(x).all():
+        raise ValueError(f"`x` must be finite and have shape (n, {basis.dim}), got shape {np.shape(x)}")
     rows, keep = weighted_features(basis, x, density), np.arange(len(x))
     if not is_stable(rows.T @ rows / len(rows), delta):
         raise ValueError(f"`x` must be stable for delta = {delta} before points are taken away; draw more points")
@@ -867,6 +922,7 @@ def greedy_subsample(
     return keep
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #d55aba86
+@typed
 def greedy_design(
     basis: OrthonormalBasis,      # the space
     n: int,                       # points, between 1 and m
@@ -875,6 +931,8 @@ def greedy_design(
     "Points that maximise the chain rule's density (13) one after the other"
     check_integer("n", n, low=1, high=basis.m)
     candidates = basis.quadrature()[0] if candidates is None else _points(candidates, basis.dim)
+    if candidates.ndim != 2 or not np.isfinite(candidates).all():
+        raise ValueError(f"`candidates` must be finite and have shape (N, {basis.dim}), got {candidates.shape}")
     order = pivoted_qr(basis(candidates).T, mode="r", pivoting=True)[-1]
     return candidates[order[:n]]
 
@@ -890,7 +948,8 @@ class WeightedLeastSquares(RegressorMixin, BaseEstimator):
     def __init__(
         self,
         basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
-        *, density: str | Mixture | Callable = "christoffel",  # what the rows were drawn from; "measure": no weights
+        *, density: str | Mixture | Callable | None = None,  # what the rows were drawn from; "measure": no weights by it;
+                                                # None: "christoffel" for a given basis, else "measure"
     ):
         self.basis, self.density = basis, density
 
@@ -903,33 +962,36 @@ class WeightedLeastSquares(RegressorMixin, BaseEstimator):
         self,
         X: np.ndarray,  # points, shape (n, d), n >= m
         y: np.ndarray,  # values, shape (n,) or (n, outputs)
+        sample_weight: np.ndarray | None = None,  # further weights, shape (n,), >= 0: 2 is a row twice; None: ones
     ):                  # self, with `coef_` of shape (m,) or (m, outputs), `basis_`, `lambda_min_`, `lambda_max_`
-        "Fit the coefficients in the orthonormal basis"
-        X, y = self._start(X, y)
-        rows, scale = self._rows(X)
+        "Fit the coefficients in the orthonormal basis; ValueError for rows outside of its domain"
+        rows, scale, y = self._start(X, y, sample_weight)
         self.coef_ = np.linalg.lstsq(rows, (y.T * scale).T, rcond=None)[0]
         return self
 
     def predict(
-        self, X: np.ndarray,  # points, shape (N, d)
+        self, X: np.ndarray,  # points, shape (N, d), in the domain of the basis
     ) -> np.ndarray:          # shape (N,) or (N, outputs)
-        "Values of the fitted function"
+        "Values of the fitted function; ValueError for points outside of the domain"
         check_is_fitted(self)
-        return self.basis_(validate_data(self, X, reset=False, dtype=np.float64)) @ self.coef_
+        return self.basis_(_check_domain(self.basis_, validate_data(self, X, reset=False, dtype=np.float64))) @ self.coef_
 
-    def _start(self, X, y):
-        "Checked data, and the basis"
+    def _start(self, X, y, sample_weight):
+        "Weighted features, the factors of the values, and the values, for rows of positive weight"
         X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self.basis_ = FiniteBasis(X, _affine) if self.basis is None else self.basis
+        mass = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        X, y, mass = X[mass > 0], np.asarray(y, dtype=np.float64)[mass > 0], mass[mass > 0]
+        if not len(X):
+            raise ValueError("`sample_weight` must not be all zero")
+        self.basis_ = FiniteBasis(X, _affine, mass / mass.sum()) if self.basis is None else self.basis
         if self.basis_.dim != X.shape[1] or len(X) < self.basis_.m:
             wanted = f"at least {self.basis_.m} rows of {self.basis_.dim} columns"
             raise ValueError(f"`X` must have {wanted}, got n_samples = {X.shape[0]} and {X.shape[1]} columns")
-        self.lambda_min_, self.lambda_max_ = stability(gram_matrix(self.basis_, X, self.density))
-        return X, np.asarray(y, dtype=np.float64)
-
-    def _rows(self, X):
-        "Weighted features, and the factors of the values"
-        return weighted_features(self.basis_, X, self.density), density_values(self.basis_, X, self.density) ** -0.5
+        density = self.density or ("measure" if self.basis is None else "christoffel")
+        rows, scale = weighted_features(self.basis_, _check_domain(self.basis_, X), density), mass**0.5
+        rows = rows * scale[:, None]
+        self.lambda_min_, self.lambda_max_ = stability(rows.T @ rows / mass.sum())
+        return rows, scale * density_values(self.basis_, X, density) ** -0.5, y
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #9e351d3d
 class AveragedLeastSquares(WeightedLeastSquares):
@@ -939,7 +1001,7 @@ class AveragedLeastSquares(WeightedLeastSquares):
         self,
         basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
         *, blocks: int = 2,                     # blocks of consecutive rows; each needs m of them if a basis is given
-        density: str | Mixture | Callable = "christoffel",  # what the rows were drawn from; "measure": no weights
+        density: str | Mixture | Callable | None = None,  # as in `WeightedLeastSquares`
     ):
         super().__init__(basis, density=density)
         self.blocks = blocks
@@ -948,15 +1010,15 @@ class AveragedLeastSquares(WeightedLeastSquares):
         self,
         X: np.ndarray,  # points, shape (n, d), block after block
         y: np.ndarray,  # values, shape (n,) or (n, outputs)
+        sample_weight: np.ndarray | None = None,  # further weights, shape (n,), >= 0: rows of weight 0 are no rows of a block
     ):                  # self, with `coef_`, `coefs_` (blocks, m, …), and `coef_error_`, the standard errors of `coef_`
         "Fit each block by itself and average"
         check_integer("blocks", self.blocks, low=1)
-        X, y = self._start(X, y)
-        parts = np.array_split(np.arange(len(X)), self.blocks)
+        rows, scale, y = self._start(X, y, sample_weight)
+        parts = np.array_split(np.arange(len(rows)), self.blocks)
         if len(parts[-1]) < (1 if self.basis is None else self.basis_.m):  # affine fits to few rows take the least norm
             wanted = f"`X` must have {self.basis_.m} rows for each of the {self.blocks} blocks"
-            raise ValueError(f"{wanted}, got n_samples = {len(X)}")
-        rows, scale = self._rows(X)
+            raise ValueError(f"{wanted}, got n_samples = {len(rows)}")
         values = (y.T * scale).T
         self.coefs_ = np.stack([np.linalg.lstsq(rows[p], values[p], rcond=None)[0] for p in parts])
         self.coef_ = self.coefs_.mean(0)
@@ -965,6 +1027,7 @@ class AveragedLeastSquares(WeightedLeastSquares):
         return self
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #f8080308
+@typed
 def chain_operations(
     m: int,   # dimension of the space
 ) -> float:   # expected floating-point operations of the filter for one replicate

@@ -36,7 +36,7 @@ from tqdm import tqdm
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c0d818fa
 from ..blocks.data import fetch_file
 from ..blocks.kernels import jit, tl, triton, use_triton
-from ..book.checks import check_choice, check_integer, check_real
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.figures import PALETTE
 from ..book.settings import Settings
 
@@ -68,6 +68,7 @@ _ANSWERS = dict(
 )
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e1824ba2
+@typed
 def simulate_survey(
     random_state: int = 0,     # seed of the simulation
     *, participants: int = 67, # people asked; each names one place a region and quadrant
@@ -85,6 +86,7 @@ def simulate_survey(
     return Survey(points.reshape(4, 6 * n, 2), visits, minutes.astype(float), f"simulated survey, seed {random_state}", False)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d48fd4e2
+@typed
 def load_survey(
     settings: Settings, # data folder, cache folder, and whether the network may be used
 ) -> Survey:            # 402 answers a quadrant; `source` says from where
@@ -100,6 +102,7 @@ def load_survey(
     return Survey(columns[..., :2].copy(), visits, columns[..., 3].copy(), f"S5 answers, MIT licence; {origin}", True)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #bbb68651
+@typed
 def iso_coordinates(
     responses: Sequence,                           # (N, 8): ratings in the order of eq. (1)
     value_range: tuple[float, float] = (1, 5),     # lowest and highest rating of the scale
@@ -115,12 +118,15 @@ def iso_coordinates(
     return tuple(ratings @ axis / ((high - low) / 2 * np.abs(axis).sum()) for axis in (np.cos(angle), np.sin(angle)))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e5d3d65f
+@typed
 def reliability_weight(
     freq_code: Sequence,  # any shape: visits code 1, 2, 3 or 4
     minutes: Sequence,    # same shape: usual duration of a visit in minutes, >= 0
 ) -> np.ndarray:          # same shape, in [1/2, 1)
     "How much an answer counts, eq. (3)"
     code, minutes = np.asarray(freq_code, dtype=float), np.asarray(minutes, dtype=float)
+    if code.shape != minutes.shape:
+        raise ValueError(f"`freq_code` and `minutes` must have one shape, got {code.shape} and {minutes.shape}")
     if not np.isin(code, (1, 2, 3, 4)).all():
         raise ValueError(f"`freq_code` must hold 1, 2, 3 or 4, got {sorted(set(code.ravel()) - {1, 2, 3, 4})[:5]}")
     if not (np.isfinite(minutes) & (minutes >= 0)).all():
@@ -145,6 +151,7 @@ def _arc(a, b, radius: float = EARTH_RADIUS):
     return 2 * radius * xp.arctan2(xp.sqrt(h), xp.sqrt(1 - xp.clip(h, 0, 1)))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d589f725
+@typed
 def haversine(
     a: Sequence,                    # (N, 2): latitude and longitude
     b: Sequence,                    # (M, 2)
@@ -168,6 +175,7 @@ def _check_latlng(name: str, points: Sequence, pole: float = 90) -> np.ndarray:
     return points
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #890a8d3d
+@typed
 def unit_vectors(
     latlng,  # (..., 2): latitude and longitude in degrees, array or tensor
 ):           # (..., 3): points on the unit sphere, of the same kind
@@ -184,6 +192,7 @@ def _latlng(vectors):
     return xp.rad2deg(xp.stack([xp.arctan2(vectors[..., 2], flat), xp.arctan2(vectors[..., 1], vectors[..., 0])], -1))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #acccdbd0
+@typed
 def project_km(
     latlng: Sequence,                # (N, 2): latitude and longitude in degrees
     *, latitude: float | None = None, # reference latitude in degrees; default: the mean of the points
@@ -194,6 +203,7 @@ def project_km(
     return np.deg2rad(points) * EARTH_RADIUS * [1, math.cos(math.radians(latitude))]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #8252f685
+@typed
 def weighted_inertia(
     X: Sequence,                           # (N, D): points; degrees (D = 2) for "haversine"
     centers: Sequence,                     # (K, D)
@@ -245,6 +255,7 @@ def _check_finite(**arrays) -> None:
             raise ValueError(f"`{name}` must be finite, got NaN or infinite entries")
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #7135d721
+@typed
 def assign(
     E,              # (N, E): embedded points, array or tensor
     V,              # (B, K, E): embedded centres of B runs
@@ -252,6 +263,8 @@ def assign(
 ):                  # (B, N): index of the nearest centre
     "Nearest centres of B runs at once, eq. (10); ValueError for what is not finite"
     _check_finite(E=E, V=V)
+    if counts is not None and (_check_finite(counts=counts) or tuple(counts.shape) != (len(V),)):
+        raise ValueError(f"`counts` must have shape ({len(V)},), got {tuple(counts.shape)}")
     if E.ndim != 2 or V.ndim != 3 or E.shape[1] != V.shape[2]:
         raise ValueError(f"`V` must have shape (B, K, {E.shape[-1]}) for `E` of shape {tuple(E.shape)}, got {tuple(V.shape)}")
     return _assign(E, V, counts)
@@ -273,6 +286,7 @@ def _range(n: int, like):
     return torch.arange(n, device=like.device) if isinstance(like, Tensor) else np.arange(n)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #6f387838
+@typed
 def weighted_means(
     labels,   # (B, N): cluster of each point in each run, array or tensor
     payload,  # (N, D): what is averaged
@@ -281,7 +295,8 @@ def weighted_means(
 ):            # (B, K, D)
     "Weighted means of the clusters of B runs, eq. (12); ValueError for what is not finite"
     _check_finite(labels=labels, payload=payload, weight=weight, old=old)
-    if old.ndim != 3 or payload.ndim != 2 or tuple(labels.shape) != (len(old), len(payload)) or len(weight) != len(payload):
+    if old.ndim != 3 or payload.ndim != 2 or tuple(labels.shape) != (len(old), len(payload)) or len(weight) != len(payload) \
+            or payload.shape[1] != old.shape[2]:
         shapes = ", ".join(str(tuple(a.shape)) for a in (labels, payload, weight, old))
         raise ValueError(f"`labels`, `payload`, `weight` and `old` must be (B, N), (N, D), (N,) and (B, K, D), got {shapes}")
     if (weight < 0).any() or labels.shape[1] and not (0 <= int(labels.min()) and int(labels.max()) < old.shape[1]):
@@ -319,6 +334,7 @@ def _update(labels, points, weight, old, mean: str):
     return _latlng(_means(labels, unit_vectors(points), weight, unit_vectors(old)))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #cddf5f6c
+@typed
 def lloyd(
     points,   # (N, D): coordinates; degrees for "haversine"; array or float64 tensor
     weight,   # (N,): weights >= 0
@@ -333,6 +349,9 @@ def lloyd(
     check_choice("metric", metric, METRICS), check_choice("mean", mean, MEANS)
     check_integer("max_iter", max_iter, low=1), check_real("tol", tol, low=0)
     _check_finite(points=points, weight=weight, centers=centers)
+    if points.ndim != 2 or tuple(weight.shape) != (len(points),) or centers.ndim != 3 or centers.shape[2] != points.shape[1]:
+        shapes = ", ".join(str(tuple(x.shape)) for x in (points, weight, centers))
+        raise ValueError(f"`points`, `weight` and `centers` must be (N, D), (N,) and (B, K, D), got {shapes}")
     xp, E = _namespace(points), _embed(points, metric)
     centers, labels = centers + 0.0, assign(E, _embed(centers, metric), counts)
     active = _range(len(centers), points)
@@ -362,6 +381,7 @@ def _draw(
     return (cdf / cdf[:, -1:] <= uniform[:, None]).sum(1)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e318a8e6
+@typed
 def kmeans_plusplus(
     rows: Callable, # indices (B,) -> (B, N): squared distances from these points to all points
     uniforms,       # (B, K): numbers in [0, 1), one a seed
@@ -378,6 +398,9 @@ def kmeans_plusplus(
         picks.append(_draw(near * mass, uniforms[:, j]))
         row = rows(picks[-1])
         _check_finite(rows=row)
+        if tuple(row.shape) != (len(uniforms), len(mass)):
+            wanted = len(uniforms), len(mass)
+            raise ValueError(f"`rows` must give shape {wanted} for `mass` {tuple(mass.shape)}, got {tuple(row.shape)}")
         near = row if j == 0 else xp.minimum(near, row)
     return xp.stack(picks, 1)
 
@@ -387,11 +410,12 @@ def _check_distances(distances: Sequence, count: int | None = None, name: str = 
     D = np.asarray(distances, dtype=float)
     if D.ndim != 2 or D.shape[0] != D.shape[1] or count not in (None, len(D)):
         raise ValueError(f"`{name}` must be a square matrix{'' if count is None else f' of {count} rows'}, got shape {D.shape}")
-    if not (D >= 0).all() or not np.isfinite(D).all():
+    if D.size and not 0 <= D.min() <= D.max() < math.inf:  # NaN fails every comparison
         raise ValueError(f"`{name}` must be finite and >= 0, got NaN, infinite or negative entries")
     return D
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #8b37d7d9
+@typed
 def spanning_edges(
     distances: np.ndarray, # (N, N): symmetric, >= 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # ends i and j and length of the N-1 edges, shortest first
@@ -414,6 +438,7 @@ def spanning_edges(
 class PairOrder:
     "The pairs of a distance matrix in the order in which the Dunn index needs them"
 
+    @typed
     def __init__(
         self,
         distances: np.ndarray,      # (N, N): symmetric, >= 0
@@ -451,6 +476,7 @@ def _first_true(mask):
     return mask.byte().argmax(0) if isinstance(mask, Tensor) else mask.argmax(0)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #85fd955c
+@typed
 def dunn_index(
     X: Sequence,       # (N, D): points, degrees for "haversine"; (N, N): distances for "precomputed"
     labels: Sequence,  # (N,), or (B, N) for B partitions of the same points
@@ -459,7 +485,7 @@ def dunn_index(
     "Smallest gap between clusters over largest diameter, eq. (17); every partition needs two clusters"
     check_choice("metric", metric, (*METRICS, "precomputed"))
     X, labels = np.asarray(X, dtype=float), np.asarray(labels)
-    if X.ndim == 2 and not np.isfinite(X).all() or labels.dtype.kind == "f" and not np.isfinite(labels).all():
+    if metric != "precomputed" and not np.isfinite(X).all() or labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("`X` and `labels` must be finite, got NaN or infinite entries")
     if X.ndim != 2 or labels.shape[-1:] != (len(X),) or labels.ndim > 2:
         raise ValueError(f"`labels` must have shape (N,) or (B, N) with N = {len(X)}, got {labels.shape}")
@@ -475,16 +501,13 @@ def dunn_index(
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c269d8b5
 def _dunn_one(D: np.ndarray, code: np.ndarray) -> float:
-    "Eq. (17) of one partition from the whole matrix, cluster by cluster"
-    order = np.argsort(code, kind="stable")
-    D, cuts = D[order[:, None], order], np.flatnonzero(np.diff(code[order])) + 1
-    diameter, gap = 0.0, math.inf
-    for start, end in zip([0, *cuts], [*cuts, len(D)], strict=True):
-        diameter = max(diameter, D[start:end, start:end].max())
-        gap = min(gap, D[start:end, end:].min(initial=math.inf))
+    "Eq. (17) of one partition, as it stands"
+    same = code[:, None] == code
+    gap, diameter = float(D[~same].min()), float(D[same].max())
     return 0.0 if gap == 0 else math.inf if diameter == 0 else gap / diameter
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #b6ed69fd
+@typed
 def expected_best(
     values: Sequence,  # (M,): results of M runs
     m: int,            # size of the subset, 1 … M
@@ -502,6 +525,7 @@ def expected_best(
     return float(share @ values)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #4a3be3b2
+@typed
 def characteristic_points(
     X: Sequence,       # (N, D): points, degrees for "haversine"
     centers: Sequence, # (K, D)
@@ -527,6 +551,7 @@ def _arc_scalar(x: np.ndarray, y: np.ndarray) -> float:
     return 2 * EARTH_RADIUS * math.atan2(math.sqrt(h), math.sqrt(1 - h))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e927e3
+@typed
 def run_reference(
     points: np.ndarray, # (N, 2): degrees
     weight: np.ndarray, # (N,): weights > 0
@@ -535,6 +560,8 @@ def run_reference(
     max_iter: int = 100, # passes at most
 ) -> tuple[np.ndarray, np.ndarray, float]: # centres (k, 2), labels (N,), Dunn index
     "One run of the paper's procedure and its Dunn index, in plain loops; no guard against empty clusters"
+    points, weight = _checked_problem(points, weight, "haversine", ("points", "weight"))
+    check_integer("k", k, low=1, high=len(points)), check_integer("seed", seed, low=0), check_integer("max_iter", max_iter, low=1)
     chance, picked, share = np.random.RandomState(seed), [], np.ones(len(points)) / len(points)
     for _ in range(k):
         picked.append(chance.choice(len(points), p=share))
@@ -552,6 +579,7 @@ def run_reference(
     return centers, labels, D[~same].min() / D[same].max()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #f5309095
+@typed
 def run_restarts(
     points,                # (N, D): coordinates, array or float64 tensor
     weight,                # (N,): weights >= 0
@@ -565,6 +593,11 @@ def run_restarts(
     max_iter: int = 100,         # passes at most
 ) -> Runs:
     "B seeded runs of weighted k-means with k-means++, all at once"
+    _check_finite(points=points, weight=weight, squared=squared)
+    size = len(points)
+    if points.ndim != 2 or tuple(weight.shape) != (size,) or tuple(squared.shape) != (size, size):
+        shapes = ", ".join(str(tuple(x.shape)) for x in (points, weight, squared))
+        raise ValueError(f"`points`, `weight` and `squared` must be (N, D), (N,) and (N, N), got {shapes}")
     like = (lambda a: torch.as_tensor(a, device=points.device)) if isinstance(points, Tensor) else np.asarray
     uniforms = like(_uniforms(seeds, max(counts), generator))
     picks = kmeans_plusplus(lambda i: squared[i], uniforms, weight if weighted_init else weight * 0 + 1)
@@ -602,6 +635,7 @@ class Selection:
         return self.table.groupby("k").dunn.max()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #1c0a94d7
+@typed
 def select_by_dunn(
     X: Sequence,                            # (N, D): points, degrees for "haversine"
     sample_weight: Sequence | None = None,  # (N,): weights >= 0; default: ones
@@ -630,19 +664,21 @@ def select_by_dunn(
     return _best_of(results, X, weight, counts, seeds, metric, options)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
-def _checked_problem(X: Sequence, sample_weight: Sequence | None, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _checked_problem(
+    X: Sequence, sample_weight: Sequence | None, metric: str, names: tuple[str, str] = ("X", "sample_weight")
+) -> tuple[np.ndarray, np.ndarray]:
     "Points and weights as float64 arrays, or a ValueError"
     X = np.asarray(X)
     if X.dtype.kind not in "iufb":
-        raise TypeError(f"`X` must hold real numbers, got dtype {X.dtype}")
+        raise TypeError(f"`{names[0]}` must hold real numbers, got dtype {X.dtype}")
     X = X.astype(float)
     if check_choice("metric", metric, METRICS) == "haversine":
-        X = _check_latlng("X", X)
+        X = _check_latlng(names[0], X)
     if X.ndim != 2 or not np.isfinite(X).all():
-        raise ValueError(f"`X` must be finite and have shape (N, D), got shape {X.shape}")
+        raise ValueError(f"`{names[0]}` must be finite and have shape (N, D), got shape {X.shape}")
     weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
     if weight.shape != (len(X),) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
-        raise ValueError(f"`sample_weight` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
+        raise ValueError(f"`{names[1]}` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
     return np.ascontiguousarray(X), weight
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #013e7f0a
@@ -724,12 +760,13 @@ class WeightedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         "Cluster the points; ValueError for bad input, ConvergenceWarning where `max_iter` came first"
         X = validate_data(self, X, dtype=np.float64)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        heavy = weight > 0  # a point without weight takes no part; it is labelled at the end
-        _check_parameters(self, X[heavy], weight[heavy])
-        self.inertia_, labels, centers, n_iter, converged = _fit_best(self, X[heavy], weight[heavy])
+        heavy = slice(None) if (weight > 0).all() else np.flatnonzero(weight)  # what weighs nothing is labelled at the end
+        inside, mass = X[heavy], weight[heavy]
+        _check_parameters(self, inside, mass)
+        self.inertia_, labels, centers, n_iter, converged, squared = _fit_best(self, inside, mass)
         self.cluster_centers_, self.n_iter_ = centers, int(n_iter)
-        self.labels_ = labels.astype(np.int32) if heavy.all() else _nearest(self, X)
-        self.nearest_index_ = characteristic_points(X, centers, metric=self.metric)
+        self.labels_ = labels.astype(np.int32) if len(inside) == len(X) else _nearest(self, X)
+        self.nearest_index_ = np.arange(len(X))[heavy][_sites(inside, centers, labels, squared, self.metric)]
         _warn_about(self, converged)
         return self
 
@@ -827,12 +864,12 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #476f5a11
 _LARGE = 2**20  # points times clusters from which blocks pay
-_PEER = 2**14   # … from which scikit-learn's compiled iterations beat a batch of restarts
-_FLAT = 2**22   # … from which blocks beat them in the plane; in three dimensions and more they do not
+_PEER = 2**12   # … from which scikit-learn's compiled iterations beat a batch of restarts
+_FLAT = 2**23   # … from which blocks beat them in the plane; in three dimensions and more they do not
 
 
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
-    "Objective, labels, centres, passes and convergence of the restart with the lowest objective"
+    "Objective, labels, centres, passes, convergence and squared distances of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
     starts, width = _starts(model, X, weight), 3 if model.metric == "haversine" else X.shape[1]
     size, plain = len(X) * model.n_clusters, model.metric == "euclidean" and model.device is None and model.tol == 0
@@ -844,10 +881,18 @@ def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple
         size = max(1, 2**22 // (len(X) * model.n_clusters))
         outcomes = _lloyd_batches(X, weight, np.split(starts, range(size, len(starts), size)), model.device, how)
     for labels, centers, n_iter, converged in outcomes:
-        objective = weighted_inertia(X, centers, labels, sample_weight=weight, metric=model.metric)
-        if best is None or objective < best[0]:
-            best = objective, labels, centers, n_iter, converged
+        squared = _squared_distance(X, centers[labels], model.metric)
+        if best is None or weight @ squared < best[0]:
+            best = float(weight @ squared), labels, centers, n_iter, converged, squared
     return best
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #5bef930f
+def _sites(X: np.ndarray, centers: np.ndarray, labels: np.ndarray, squared: np.ndarray, metric: str) -> np.ndarray:
+    "Eq. (20) for a finished run: a point of another cluster that is nearer still is nearer yet to its own centre"
+    reach = np.full(len(centers), np.inf)
+    np.minimum.at(reach, labels, squared)
+    near = np.flatnonzero(squared <= reach.max() * (1 + 1e-6))
+    return near[characteristic_points(X[near], centers, metric=metric)]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c839faf2
 def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter: int):
@@ -871,6 +916,7 @@ def _lloyd_batches(X, weight, batches, device, how):
         yield from zip(*(a.cpu().numpy() if isinstance(a, Tensor) else a for a in found), strict=True)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #02a9a1ae
+@typed
 def lloyd_step_bytes(
     n: int,               # points
     width: int,           # coordinates of an embedded point: 3 on the globe
@@ -878,9 +924,12 @@ def lloyd_step_bytes(
     itemsize: int = 4,    # bytes a number
 ) -> int:                 # bytes that one fused step must move
     "Memory traffic of one weighted Lloyd step, eq. (21)"
+    for name, value, low in (("n", n, 0), ("width", width, 1), ("payload", payload, 0), ("itemsize", itemsize, 1)):
+        check_integer(name, value, low=low)
     return n * (itemsize * (width + payload + 1) + 4)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #bc711ed7
+@typed
 def lloyd_step_reference(
     E: Tensor,        # (N, e): embedded points
     payload: Tensor,  # (N, D): what is averaged
@@ -888,6 +937,8 @@ def lloyd_step_reference(
     V: Tensor,        # (K, e): embedded centres
 ) -> tuple[Tensor, Tensor]: # labels (N,), int32; sums (K, 1 + D): weight, then weighted payload
     "One weighted Lloyd step, eqs. (10) and (12), in plain PyTorch"
+    check_tensor("E", E, ndim=2, floating=True), check_tensor("V", V, shape=(None, E.shape[1]), floating=True)
+    check_tensor("payload", payload, shape=(len(E), None)), check_tensor("weight", weight, shape=(len(E),))
     labels = assign(E, V[None])[0]
     columns = torch.cat([weight[:, None], weight[:, None] * payload], 1)
     sums = torch.zeros(len(V), columns.shape[1], dtype=E.dtype, device=E.device)
@@ -968,12 +1019,17 @@ def _morton_order(axes: np.ndarray) -> np.ndarray:
     return np.argsort(key, kind="stable")
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #694ca1d8
+@typed
 def candidates(
     V: np.ndarray,      # (K, e): centres
     middle: np.ndarray, # (e, M): middles of M boxes
     half: np.ndarray,   # (e, M): half-widths of the boxes
 ) -> tuple[np.ndarray, np.ndarray]: # the winner at each middle, (M,); which centres can win in each box, (K, M)
     "Which centres can be nearest somewhere in a box, eq. (22), with a margin for rounding"
+    _check_finite(V=V, middle=middle, half=half)
+    if V.ndim != 2 or middle.ndim != 2 or half.shape != middle.shape or V.shape[1] != len(middle):
+        got = f"{V.shape}, {middle.shape} and {half.shape}"
+        raise ValueError(f"`V`, `middle` and `half` must be (K, e), (e, M) and (e, M), got {got}")
     score = V @ middle - (V * V).sum(axis=1)[:, None] / 2
     winner = _first_argmax(score[None])[0]
     best, can = V[winner].T, np.empty(score.shape, bool)
@@ -1003,6 +1059,7 @@ def _contest(E: np.ndarray, V: np.ndarray, can: np.ndarray) -> np.ndarray:
 class PrunedStep:
     "Weighted Lloyd steps over a fixed set of points that skip what eq. (22) rules out"
 
+    @typed
     def __init__(
         self,
         E: np.ndarray,        # (N, e): embedded points, e <= 3 pays
@@ -1012,6 +1069,9 @@ class PrunedStep:
     ):
         _check_finite(E=E, payload=payload, weight=weight)
         check_integer("block", block, low=1)
+        if E.ndim != 2 or payload.ndim != 2 or len(payload) != len(E) or weight.shape != (len(E),):
+            got = f"{E.shape}, {payload.shape} and {weight.shape}"
+            raise ValueError(f"`E`, `payload` and `weight` must be (N, e), (N, D) and (N,), got {got}")
         axes = np.ascontiguousarray(E.T)
         self.anchor, self.n, self.block = axes.mean(axis=1), len(E), block
         self.order = np.pad(_morton_order(axes), (0, -self.n % block), mode="edge")
@@ -1194,6 +1254,7 @@ def _scale_bar(ax, kilometres_a_degree: float) -> None:
     ax.annotate(f"{length:g} km", (x, y), xytext=(0, 4), textcoords="offset points", fontsize=9)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #1328956b
+@typed
 def plot_clusters(
     points: Sequence,  # (N, 2): latitude and longitude in degrees
     labels: Sequence,  # (N,): cluster of each point, 0 … K-1
@@ -1207,6 +1268,11 @@ def plot_clusters(
     import matplotlib.pyplot as plt
 
     points, labels = _check_latlng("points", points), np.asarray(labels)
+    labels = _check_labels(labels, len(points), int(labels.max(initial=0)) + 1)
+    if sites is not None:
+        sites = _check_labels(sites, np.size(sites) if np.ndim(sites) == 1 else -1, len(points))
+    if weight is not None:
+        _, weight = _checked_problem(points, weight, "haversine", ("points", "weight"))
     ax = ax or plt.subplots(figsize=(7.2, 4.6))[1]
     groups = range(labels.max() + 1)
     looks = _cluster_looks(np.array([points[labels == j].mean(axis=0) if (labels == j).any() else [0, 0] for j in groups]))

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'CRITERIA', 'column_norms', 'kept_count', 'topk_mask', 'wina_mask', 'teal_mask', 'orthogonalise_columns',
-           'macs_per_token', 'first_gated', 'SparseLinear', 'decoder_blocks', 'block_linears', 'fuse_norms',
-           'RotatedBlock', 'rotate_decoder', 'layer_criterion', 'gated_linears', 'densify', 'sparsify',
-           'ScoreDistribution', 'calibrate_thresholds', 'cats_mask', 'CATSMLP', 'cats_activation_sparsity',
-           'sparsify_cats', 'remove_cats', 'apply_rotary', 'greedy_allocate', 'allocate_model', 'allocation_at',
-           'gemv_bytes', 'sparse_gemv_reference', 'sparse_gemv', 'DecodingLinear', 'accelerate_decoding', 'gemv_arms',
-           'benchmark', 'evaluate_tasks']
+           'macs_per_token', 'first_gated', 'open_prefix', 'SparseLinear', 'decoder_blocks', 'block_linears',
+           'fuse_norms', 'RotatedBlock', 'rotate_decoder', 'layer_criterion', 'gated_linears', 'densify', 'sparsify',
+           'gate_report', 'ScoreDistribution', 'calibrate_thresholds', 'cats_mask', 'CATSMLP',
+           'cats_activation_sparsity', 'sparsify_cats', 'remove_cats', 'apply_rotary', 'greedy_allocate',
+           'allocate_model', 'allocation_at', 'gemv_bytes', 'sparse_gemv_reference', 'sparse_gemv', 'DecodingLinear',
+           'accelerate_decoding', 'gemv_arms', 'benchmark', 'evaluate_tasks']
 
 # %% ../../nbs/lowbit/04_wina.ipynb #07b28043
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
+from .quantizers import SAVED, SavedLayer, _check_patterns, _named
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cc2f7f60
 def column_norms(
@@ -109,11 +110,22 @@ def macs_per_token(
 
 # %% ../../nbs/lowbit/04_wina.ipynb #153dab84
 def first_gated(
-    length: int,                # positions of this forward pass, >= 1
-    dense_fraction: float,      # share of a prompt that stays dense, in [0, 1]
+    length: int,                # positions of this forward pass, >= 1; pads of a batch count as positions
+    dense_fraction: float,      # share of a prompt that stays dense, in [0, 1]; 0: a gate depends on its own token only
 ) -> int:                       # index of the first gated position; 0 when decoding one token
-    "Prefill rule: only the last floor((1 - f) L) positions of a prompt are gated"
-    return 0 if length == 1 else length - int((1 - dense_fraction) * length + 1e-9)
+    "Prefill rule: only the last floor((1 - f) L) positions of one forward pass are gated"
+    check_real("dense_fraction", dense_fraction, low=0, high=1)
+    return 0 if check_integer("length", length, low=1) == 1 else length - int((1 - dense_fraction) * length + 1e-9)
+
+
+def open_prefix(
+    mask: Tensor,           # bool, (..., L, n), or (n,) for one token; changed in place
+    dense_fraction: float,  # as for `first_gated`
+) -> Tensor:                # the same mask
+    "Let the first positions of a prompt pass whole; a vector is one token, and gated"
+    if mask.ndim > 1 and mask.shape[-2]:
+        mask[..., : first_gated(mask.shape[-2], dense_fraction), :] = True
+    return mask
 
 # %% ../../nbs/lowbit/04_wina.ipynb #bbee6849
 class SparseLinear(nn.Module):
@@ -136,20 +148,19 @@ class SparseLinear(nn.Module):
         self.sparsity = check_real("sparsity", sparsity, low=0, high=1)
         self.threshold = threshold if threshold is None else check_real("threshold", threshold, low=0)
         self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
-        norms = column_norms(linear.weight)
+        norms = column_norms(linear.weight.detach())
         self.register_buffer("norms", norms if criterion == "wina" else torch.ones_like(norms), persistent=False)
 
     def mask(
         self,
-        x: Tensor, # layer input, shape (..., L, n)
+        x: Tensor, # layer input, shape (..., L, n), or (n,) for one token
     ) -> Tensor:   # bool, same shape; the prompt's first positions are all True
         "The gate of an input, eq. (2)"
         random = self.criterion == "random"
         draw = lambda: torch.rand(x.shape, generator=self.generator, device=x.device)
         scores = draw() if random else x.abs().to(self.norms.dtype) * self.norms
         mask = topk_mask(scores, self.sparsity) if self.threshold is None else scores > self.threshold
-        mask[..., : first_gated(x.shape[-2], self.prefill_dense_fraction), :] = True
-        return mask
+        return open_prefix(mask, self.prefill_dense_fraction)
 
     def forward(
         self,
@@ -197,13 +208,32 @@ def _multiply(linear: nn.Module, *, inputs: Tensor | None = None, outputs: Tenso
             linear.bias.data.copy_(outputs.mT @ _exact(linear.bias))
     linear.weight.data.copy_(weight)
 
+# %% ../../nbs/lowbit/04_wina.ipynb #fcb98379
+def _check_dense(model: nn.Module) -> None:
+    "Refuse a model with layers whose weights cannot be rewritten in place"
+    names = {module: name for name, module in model.named_modules()}
+    found = {names[m]: m for block in decoder_blocks(model) for m in block_linears(block).values()} | {"lm_head": model.lm_head}
+    for name, module in found.items():
+        if isinstance(module, SparseLinear):
+            raise ValueError(f"`model` must have no gates: call `densify` first ({name})")
+        if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
+            kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"
+            raise TypeError(f"`model` must hold plain floating-point linear layers, but {name} is a {kind}: rotate before quantising")
+        if module.weight.is_meta or not module.weight.isfinite().all():
+            raise ValueError(f"`model` must hold finite weights in memory, but those of {name} are not")
+    for i, block in enumerate(decoder_blocks(model)):
+        if "forward" in block.__dict__ or block._forward_hooks or block._forward_pre_hooks:
+            raise ValueError(f"`model` must have no hooks on its blocks, but block {i} has: remove them first, they would be lost")
+
 # %% ../../nbs/lowbit/04_wina.ipynb #9d16b128
 def fuse_norms(
-    model: nn.Module, # supported decoder, changed in place; its head is untied from the embedding
+    model: nn.Module, # supported decoder of dense layers, changed in place; its head is untied from the embedding
 ) -> None:
     "Fold every RMSNorm gain into the matrices that read it, and set the gain to one"
+    _check_dense(model)
     if model.lm_head.weight is model.model.embed_tokens.weight:
-        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone(), requires_grad=False)
+        tied = model.lm_head.weight
+        model.lm_head.weight = nn.Parameter(tied.detach().clone(), requires_grad=tied.requires_grad)
         model.config.tie_word_embeddings = False
     readers = [(model.model.norm, [model.lm_head])]
     for block in decoder_blocks(model):
@@ -250,19 +280,18 @@ def rotate_decoder(
     blocks = decoder_blocks(model)
     if any(isinstance(b, RotatedBlock) for b in blocks):
         raise ValueError("`model` is rotated already")
+    _check_dense(model)
+    basis = [orthogonalise_columns(fused)[1] for block in blocks for fused in _fused_keys(block)]
+    basis.append(basis[-1])  # everything that can fail is done: from here on the model is written to
     fuse_norms(model)
-    parts = [block_linears(b) for b in blocks]
-    basis = [orthogonalise_columns(_exact(p[k].weight))[1] for p in parts for k in _rotation_keys(p)]
-    basis.append(basis[-1])
-    embedding = model.model.embed_tokens.weight
+    embedding, rotations = model.model.embed_tokens.weight, []
     embedding.data.copy_(_exact(embedding) @ basis[0])
-    rotations = []
-    for i, part in enumerate(parts):
+    for i, part in enumerate([block_linears(b) for b in blocks]):
         before, middle, after = basis[2 * i : 2 * i + 3]
         for name, linear in part.items():
             _multiply(linear, **_basis_of(name, before, middle, after))
         rotations.append((before.mT @ middle, middle.mT @ after))
-        blocks[i] = RotatedBlock(blocks[i], *(r.to(embedding) for r in rotations[-1]))
+        blocks[i] = RotatedBlock(blocks[i], *(r.to(embedding) for r in rotations[-1])).train(blocks[i].training)
     _multiply(model.lm_head, inputs=basis[-1])
     return rotations
 
@@ -270,6 +299,13 @@ def rotate_decoder(
 def _rotation_keys(parts: Mapping[str, nn.Module]) -> tuple[str, str]:
     "The two matrices of a block that become column-orthogonal"
     return ("qkv_proj", "gate_up_proj") if "qkv_proj" in parts else ("k_proj", "gate_proj")
+
+
+def _fused_keys(block: nn.Module) -> list[Tensor]:
+    "The two matrices that become column-orthogonal, with the gains folded in as `fuse_norms` will do it"
+    parts, norms = block_linears(block), (block.input_layernorm, block.post_attention_layernorm)
+    pairs = [(parts[key].weight, norm.weight) for key, norm in zip(_rotation_keys(parts), norms, strict=True)]
+    return [_exact((_exact(weight) * _exact(gain)).to(weight.dtype)) for weight, gain in pairs]
 
 
 def _basis_of(name: str, before: Tensor, middle: Tensor, after: Tensor) -> dict[str, Tensor]:
@@ -315,59 +351,107 @@ def densify(
     return model
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cdd16931
+@torch.no_grad()
 def sparsify(
-    model: nn.Module,                       # supported Hugging Face decoder, changed in place
-    sparsity: float | Mapping[str, float] = 0.5, # share dropped, in [0, 1): one for all, or by full layer name
+    model: nn.Module,                       # supported Hugging Face decoder, changed in place, or not at all
+    sparsity: float | Mapping[str, float] = 0.5, # share dropped, in [0, 1): one for all, or by name or pattern, first match first
     *, criterion: str = "official",         # one of CRITERIA
     rotate: bool | None = None,             # rotate first; default: yes for "official" and "all"
+    skip: str | Iterable[str] = (),         # patterns of full names that stay dense, as for `linear_layers`
+    only: str | Iterable[str] = "*",        # patterns of full names to gate
     thresholds: Mapping[str, "ScoreDistribution"] | None = None, # from `calibrate_thresholds`: gate by threshold
-    prefill_dense_fraction: float = 0.01,   # share of a prompt that stays dense
+    prefill_dense_fraction: float = 0.01,   # share of a prompt that stays dense; 0: padding, batches and chunks change nothing
     generator: torch.Generator | None = None, # for criterion "random"
 ) -> nn.Module:                             # the same model; call again to change the sparsity, `densify` to undo
-    "Gate every linear layer of a decoder, section 2"
+    "Gate the linear layers of a decoder, section 2; `gate_report` lists every matrix"
     check_choice("criterion", criterion, CRITERIA)
-    rotated = any(isinstance(b, RotatedBlock) for b in decoder_blocks(densify(model)))
-    if not rotated and (criterion in ("official", "all") if rotate is None else rotate):
-        rotate_decoder(model)
-    linears = gated_linears(model)
-    shares = _sparsity_by_layer(sparsity, linears)
-    if thresholds is not None and (missing := sorted(set(shares) - set(thresholds))):
-        raise ValueError(f"`thresholds` must cover every gated layer, but lacks {missing[0]} and {len(missing) - 1} more")
+    check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
+    gates = gated_linears(model)
+    linears = {name: m.linear if isinstance(m, SparseLinear) else m for name, m in gates.items()}
+    shares = _sparsity_by_layer(sparsity, linears, skip, only)
+    taus = _thresholds_by_layer(thresholds, shares)
+    for name in shares:
+        if not isinstance(linears[name], nn.Linear):
+            raise TypeError(f"`model` must hold plain linear layers, but {name} is a {type(linears[name]).__name__}: name it in `skip`")
+    _rotate_if(densify(model), criterion in ("official", "all") if rotate is None else rotate, gates)
     for name, share in shares.items():
         kind = layer_criterion(name.rsplit(".", 1)[1], criterion)
-        threshold = None if thresholds is None else thresholds[name].quantile(share)
-        gated = SparseLinear(linears[name], share, criterion=kind, threshold=threshold,
+        gated = SparseLinear(linears[name], share, criterion=kind, threshold=taus[name],
                              prefill_dense_fraction=prefill_dense_fraction, generator=generator)
-        model.set_submodule(name, gated)
+        model.set_submodule(name, gated.train(linears[name].training))
     return model
 
 # %% ../../nbs/lowbit/04_wina.ipynb #e250a084
-def _sparsity_by_layer(sparsity: float | Mapping[str, float], linears: Mapping[str, nn.Module]) -> dict[str, float]:
+def _sparsity_by_layer(
+    sparsity: float | Mapping[str, float], linears: Mapping[str, nn.Module], skip: str | Iterable[str] = (), only: str | Iterable[str] = "*"
+) -> dict[str, float]:
     "Sparsity of each gated layer; layers that a mapping does not name stay dense"
-    if not isinstance(sparsity, Mapping):
-        sparsity = dict.fromkeys(linears, sparsity)
-    if unknown := [name for name in sparsity if name not in linears]:
-        raise ValueError(f"`sparsity` names a layer that the model does not have: {unknown[0]}")
-    for share in sparsity.values():
+    rules = sparsity if isinstance(sparsity, Mapping) else {"*": sparsity}
+    for argument, patterns in (("sparsity", rules), ("skip", skip), ("only", only)):
+        _check_patterns(argument, patterns, linears)
+    for share in rules.values():
         check_real("sparsity", share, low=0, high=1, open_high=True)
-    return dict(sparsity)
+    wanted = [name for name in linears if _named(name, only) and not _named(name, skip)]
+    found = {name: next((share for rule, share in rules.items() if rule == name or _named(name, rule)), None) for name in wanted}
+    return {name: share for name, share in found.items() if share is not None}
+
+
+def _thresholds_by_layer(thresholds: Mapping | None, shares: Mapping[str, float]) -> dict[str, float | None]:
+    "Threshold of each gated layer, or None for top-k"
+    if thresholds is None:
+        return dict.fromkeys(shares)
+    if missing := sorted(set(shares) - set(thresholds)):
+        raise ValueError(f"`thresholds` must cover every gated layer, but lacks {missing[0]} and {len(missing) - 1} more")
+    return {name: thresholds[name].quantile(share) for name, share in shares.items()}
+
+
+def _rotate_if(model: nn.Module, wanted: bool, gates: Mapping[str, nn.Module]) -> None:
+    "Rotate a dense model that is not rotated yet; if that fails, put its gates back"
+    if not wanted or any(isinstance(block, RotatedBlock) for block in decoder_blocks(model)):
+        return
+    try:
+        rotate_decoder(model)
+    except BaseException:
+        for name, gate in gates.items():
+            model.set_submodule(name, gate)
+        raise
+
+# %% ../../nbs/lowbit/04_wina.ipynb #e6d096db
+def gate_report(
+    model: nn.Module, # supported decoder, dense or sparse
+) -> pd.DataFrame:    # a row a matrix: name, fate ("gated", or "dense: " and why), criterion, sparsity, threshold
+    "What `sparsify` did with every matrix of a model"
+    rows, gates = [], gated_linears(model)
+    for name, module in model.named_modules():
+        own = name.removesuffix(".linear") if name.endswith(".linear") else name
+        if isinstance(gates.get(own), SparseLinear) and own == name:
+            rows.append(dict(name=name, fate="gated", criterion=module.criterion, sparsity=module.sparsity, threshold=module.threshold))
+        elif own == name and any(p.ndim > 1 for p in module.parameters(recurse=False)):
+            rows.append(dict(name=name, fate="dense: not named" if name in gates else "dense: outside of the blocks' linear layers"))
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #4d6efd55
 class ScoreDistribution:
-    "Pooled distribution of a layer's scores, counted by float16 value; `quantile` is eq. (15)"
+    "Pooled distribution of a layer's scores, counted by float32 value with ten bits of mantissa; `quantile` is eq. (15)"
 
-    VALUES = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    SHIFT = 13  # bits of a float32 that are rounded away: float16's precision, with the range of float32
+    VALUES = (np.arange(0x7F800000 >> SHIFT, dtype=np.uint32) << SHIFT).view(np.float32).astype(np.float64)
 
     def __init__(self):
         self.counts = torch.zeros(len(self.VALUES), dtype=torch.int64)
 
+    @torch.no_grad()
     def add(
         self,
-        scores: Tensor, # non-negative, any shape
+        scores: Tensor, # non-negative and finite, any shape
     ) -> None:
-        "Count scores; values beyond float16 count as its largest"
-        half = scores.detach().flatten().clamp(max=65504.0).to(torch.float16)
-        bins = half.view(torch.int16).long()
+        "Count scores; values beyond float32 count as its largest"
+        check_tensor("scores", scores, floating=True, finite=True)
+        flat = scores.detach().flatten().clamp(max=3.4e38).float()
+        if (flat < 0).any():
+            raise ValueError(f"`scores` must be non-negative, got {flat.min().item()}")
+        half = 1 << self.SHIFT - 1
+        bins = (flat.abs().view(torch.int32).long() + half >> self.SHIFT).clamp_(max=len(self.VALUES) - 1)
         self.counts += torch.bincount(bins, minlength=len(self.VALUES)).cpu()
 
     def quantile(
@@ -385,7 +469,7 @@ class ScoreDistribution:
         return float(np.interp(sparsity, cdf, self.VALUES[seen]))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #7c4df3c8
-@torch.inference_mode()
+@torch.no_grad()
 def calibrate_thresholds(
     model: nn.Module,            # supported decoder without gates; rotate it before, if it is to be rotated
     batches: Iterable[Tensor],   # token ids, each (B, T)
@@ -403,10 +487,12 @@ def calibrate_thresholds(
         hooks.append(linear.register_forward_pre_hook(count))
     try:
         for batch in batches:
-            model.model(batch.to(model.device))
+            model.model(check_tensor("batches", batch, ndim=2).to(model.device))
     finally:
         for hook in hooks:
             hook.remove()
+    if not next(iter(distributions.values())).counts.any():
+        raise ValueError("`batches` must hold at least one batch of token ids, got none")
     return distributions
 
 # %% ../../nbs/lowbit/04_wina.ipynb #eac4a648
@@ -429,20 +515,19 @@ class CATSMLP(nn.Module):
         self,
         mlp: nn.Module,   # with gate_proj, up_proj, down_proj and act_fn; taken over
         threshold: float, # tau, >= 0
-        prefill_dense_fraction: float = 0.01, # share of a prompt that stays dense
+        prefill_dense_fraction: float = 0.01, # share of a prompt that stays dense, in [0, 1]; see `first_gated`
     ):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj, self.act_fn = mlp.gate_proj, mlp.up_proj, mlp.down_proj, mlp.act_fn
         self.threshold = check_real("threshold", threshold, low=0)
-        self.prefill_dense_fraction = prefill_dense_fraction
+        self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
 
     def forward(
-        self, x: Tensor, # shape (..., L, d)
-    ) -> Tensor:         # shape (..., L, d)
+        self, x: Tensor, # shape (..., L, d), or (d,) for one token
+    ) -> Tensor:         # the same shape
         "The MLP with its small activations zeroed"
         activated = self.act_fn(self.gate_proj(x))
-        mask = cats_mask(activated, tau=self.threshold)
-        mask[..., : first_gated(x.shape[-2], self.prefill_dense_fraction), :] = True
+        mask = open_prefix(cats_mask(activated, tau=self.threshold), self.prefill_dense_fraction)
         return self.down_proj(activated * mask * self.up_proj(x))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #f18357f6
@@ -458,28 +543,34 @@ def cats_activation_sparsity(
     return needed
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cfd10203
-@torch.inference_mode()
+@torch.no_grad()
 def sparsify_cats(
-    model: nn.Module,          # supported decoder with separate gate and up projections, dense; changed in place
+    model: nn.Module,          # supported decoder with separate gate and up projections, dense; changed in place, or not at all
     sparsity: float,           # model-wide share, below that of up and down projections
     batches: Iterable[Tensor], # calibration token ids, each (B, T)
     *, prefill_dense_fraction: float = 0.01, # share of a prompt that stays dense
 ) -> nn.Module:                # the same model; `remove_cats` undoes it
     "Replace every MLP by its CATS form with thresholds from `batches`"
-    share, blocks = cats_activation_sparsity(model.config, sparsity), decoder_blocks(remove_cats(model))
-    distributions, hooks = [ScoreDistribution() for _ in blocks], []
-    for block, dist in zip(blocks, distributions, strict=True):
-        count = lambda module, args, out, d=dist, act=block.mlp.act_fn: d.add(act(out).abs())
-        hooks.append(block.mlp.gate_proj.register_forward_hook(count))
+    share, blocks = cats_activation_sparsity(model.config, sparsity), decoder_blocks(model)
+    check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
+    if not all(hasattr(block.mlp, "gate_proj") and hasattr(block.mlp, "up_proj") for block in blocks):
+        raise NotImplementedError("`model` must have separate gate and up projections for CATS")
+    before, distributions, hooks = [b.mlp for b in blocks], [ScoreDistribution() for _ in blocks], []
+    dense = [b.dense_mlp[0] if isinstance(b.mlp, CATSMLP) else b.mlp for b in blocks]
     try:
+        for block, mlp, dist in zip(blocks, dense, distributions, strict=True):
+            block.mlp = mlp
+            count = lambda module, args, out, d=dist, act=mlp.act_fn: d.add(act(out).abs())
+            hooks.append(mlp.gate_proj.register_forward_hook(count))
         for batch in batches:
-            model.model(batch.to(model.device))
+            model.model(check_tensor("batches", batch, ndim=2).to(model.device))
+        taus = [dist.quantile(share) for dist in distributions]
+        before = [CATSMLP(mlp, tau, prefill_dense_fraction) for mlp, tau in zip(dense, taus, strict=True)]
     finally:
         for hook in hooks:
             hook.remove()
-    for block, dist in zip(blocks, distributions, strict=True):
-        block.dense_mlp = [block.mlp]  # a list keeps it out of the module tree
-        block.mlp = CATSMLP(block.mlp, dist.quantile(share), prefill_dense_fraction)
+        for block, mlp, final in zip(blocks, dense, before, strict=True):
+            block.mlp, block.dense_mlp = final, [mlp]  # a list keeps it out of the module tree
     return model
 
 # %% ../../nbs/lowbit/04_wina.ipynb #837f43d3
@@ -491,6 +582,31 @@ def remove_cats(
         if isinstance(block.mlp, CATSMLP):
             block.mlp = block.dense_mlp.pop()
     return model
+
+# %% ../../nbs/lowbit/04_wina.ipynb #9d1d47b0
+_GATE = ("sparsity", "criterion", "threshold", "prefill_dense_fraction")
+
+
+def _build_cats(model: nn.Module, name: str, form: dict) -> CATSMLP:
+    "A CATS form around a dense MLP, which is kept for `remove_cats`"
+    dense = model.get_submodule(name)
+    model.get_submodule(name.rpartition(".")[0]).dense_mlp = [dense]
+    return CATSMLP(dense, **form)
+
+
+def _build_rotated(model: nn.Module, name: str, form: dict) -> RotatedBlock:
+    "A rotated block whose rotations have no memory yet"
+    empty = torch.empty(form["width"], form["width"], device="meta")
+    return RotatedBlock(model.get_submodule(name), empty, empty)
+
+
+SAVED[f"{SparseLinear.__module__}.SparseLinear"] = SavedLayer(
+    lambda gate: {name: getattr(gate, name) for name in _GATE},
+    lambda model, name, form: SparseLinear(model.get_submodule(name), **form), inner="linear")
+SAVED[f"{CATSMLP.__module__}.CATSMLP"] = SavedLayer(
+    lambda mlp: dict(threshold=mlp.threshold, prefill_dense_fraction=mlp.prefill_dense_fraction), _build_cats)
+SAVED[f"{RotatedBlock.__module__}.RotatedBlock"] = SavedLayer(
+    lambda block: dict(width=len(block.residual_attn)), _build_rotated)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #2997058d
 class _StagedBlock:

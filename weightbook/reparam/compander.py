@@ -31,7 +31,7 @@ from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.nets import SmallResNet
 from ..blocks.training import accuracy, bfloat16_pays, evaluate, fit, make_accelerator, make_batches
-from ..book.checks import check_choice, check_integer, check_real, check_tensor
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings, require
 
 # %% ../../nbs/reparam/01_compander.ipynb #cd9a854e
@@ -51,6 +51,7 @@ _SHAPES = {
 SHAPES = tuple(_SHAPES)
 
 # %% ../../nbs/reparam/01_compander.ipynb #2916e4de
+@typed
 def compand_reference(
     v: Tensor,                 # any shape, floating point
     a: float | Tensor,         # scale, number or 0-d tensor
@@ -61,6 +62,7 @@ def compand_reference(
     return a * _SHAPES[check_choice("shape", shape, SHAPES)].value(v / b)
 
 # %% ../../nbs/reparam/01_compander.ipynb #434c87ec
+@typed
 def compand_bound(
     a: float,                  # scale
     *, shape: str = "arctan",  # "arctan", "arsinh" or "erf"
@@ -69,6 +71,7 @@ def compand_bound(
     return abs(float(a)) * _SHAPES[check_choice("shape", shape, SHAPES)].limit
 
 # %% ../../nbs/reparam/01_compander.ipynb #cf956c66
+@typed
 def compand_inverse(
     w: Tensor,                 # any shape, floating point, below `compand_bound(a)` in size
     a: float | Tensor,         # scale, not 0
@@ -84,6 +87,7 @@ def compand_inverse(
     return (b * _SHAPES[shape].inverse(wide / a)).to(w.dtype)
 
 # %% ../../nbs/reparam/01_compander.ipynb #d2521192
+@typed
 def compand_slope(
     v: Tensor,                 # any shape, floating point
     a: float | Tensor,         # scale
@@ -97,6 +101,7 @@ def compand_slope(
 class PowerPropagation(nn.Module):
     "The baseline w = v |v|^(α − 1) as a parametrization, eq. (5)"
 
+    @typed
     def __init__(
         self,
         alpha: float = 1.5,  # exponent, ≥ 1; the paper compares with powerpropagation but does not state its α
@@ -126,6 +131,7 @@ class PowerPropagation(nn.Module):
         return w.sign() * w.abs().pow(1 / self.alpha)
 
 # %% ../../nbs/reparam/01_compander.ipynb #d8c156b4
+@typed
 def effective_rate(
     w: Tensor,  # effective weights, any shape, at most a π/2 in size
     a: float,   # scale, not 0
@@ -146,6 +152,7 @@ def _angle(w: np.ndarray, a: float, b: float) -> np.ndarray:
     return np.asarray(w, dtype=float) / a
 
 # %% ../../nbs/reparam/01_compander.ipynb #eb8d21e4
+@typed
 def compander_mirror_grad(
     w: np.ndarray,  # effective weights, any shape, below a π/2 in size
     a: float,       # scale, > 0
@@ -156,6 +163,7 @@ def compander_mirror_grad(
     return b**2 / a * (tan + tan**3 / 3)
 
 # %% ../../nbs/reparam/01_compander.ipynb #92a2fcf8
+@typed
 def compander_potential(
     w: np.ndarray,  # effective weights, any shape, below a π/2 in size
     a: float,       # scale, > 0
@@ -166,6 +174,7 @@ def compander_potential(
     return b**2 * (np.tan(phi) ** 2 / 6 - 2 / 3 * np.log(np.cos(phi)))
 
 # %% ../../nbs/reparam/01_compander.ipynb #423a4d80
+@typed
 def companded_flow(
     X: np.ndarray,        # design, shape (n, p)
     y: np.ndarray,        # targets, shape (n,)
@@ -240,6 +249,7 @@ def _scalar(name: str, value: float | Tensor, v: Tensor) -> Tensor:
     return value
 
 # %% ../../nbs/reparam/01_compander.ipynb #a0993242
+@typed
 def compand(
     v: Tensor,                 # any shape, floating point
     a: float | Tensor,         # scale, not 0; a 0-d tensor may require a gradient
@@ -255,6 +265,7 @@ def compand(
 class WeightCompander(nn.Module):
     "The reparameterisation w = a f(v / b) as a parametrization, eqs. (1)–(4)"
 
+    @typed
     def __init__(
         self,
         a: float = 0.7,             # scale, > 0; the paper searches 0.5 … 1.0
@@ -299,6 +310,7 @@ class WeightCompander(nn.Module):
         return f"a={self.a.item():.4g}, b={self.b.item():.4g}, shape={self.shape!r}, learnable={self.learnable}"
 
 # %% ../../nbs/reparam/01_compander.ipynb #890429e6
+@typed
 def weight_compander(
     module: nn.Module,          # a module with a floating-point parameter
     name: str = "weight",       # the parameter's name
@@ -337,6 +349,7 @@ def _plain_weights(model: nn.Module, types: tuple[type, ...]) -> dict[str, nn.Mo
     return layers
 
 # %% ../../nbs/reparam/01_compander.ipynb #07707a03
+@typed
 def compand_model(
     model: nn.Module,             # changed in place; initialise it first
     a: float = 0.7,               # scale, > 0
@@ -370,6 +383,7 @@ def compand_model(
 class FlatCompander(nn.Module):
     "A model whose trainable companded weights are views of one buffer w = Ψ(v), eq. (1); frozen weights stay as they are"
 
+    @typed
     def __init__(
         self,
         model: nn.Module,             # an initialised model; its weights move into the buffer
@@ -423,6 +437,7 @@ class Companded(NamedTuple):
     compander: nn.Module # with `forward` and `slope`
 
 
+@typed
 def companded_layers(
     model: nn.Module,    # any module
 ) -> list[Companded]:    # in the order of the modules; empty for a plain model
@@ -437,6 +452,7 @@ def companded_layers(
     return found
 
 # %% ../../nbs/reparam/01_compander.ipynb #186fce4c
+@typed
 def remove_weight_compander(
     model: nn.Module,  # a model with companded weights; changed in place
 ) -> nn.Module:        # the model with plain weights; the inner one of a `FlatCompander`
@@ -451,6 +467,7 @@ def remove_weight_compander(
     return model
 
 # %% ../../nbs/reparam/01_compander.ipynb #1b05253e
+@typed
 def compander_param_groups(
     model: nn.Module,             # a model with companded weights
     *, weight_decay: float = 0.0, # λ, ≥ 0
@@ -531,6 +548,7 @@ class _Rule(NamedTuple):
         self.optimizer._decayed[:] = [entry for entry in self.optimizer._decayed if entry[0] not in mine]
 
 # %% ../../nbs/reparam/01_compander.ipynb #85255330
+@typed
 def decay_effective_weights(
     optimizer: torch.optim.Optimizer, # made with `compander_param_groups`
     model: nn.Module,                 # the model whose weights it trains
@@ -560,6 +578,7 @@ def _refuse_adaptive(make: object) -> None:
         raise ValueError(f"`make` must not be adaptive, got {kind.__name__}: it would cancel the slope; see `CompanderAdam`")
 
 
+@typed
 def compander_optimizer(
     model: nn.Module,             # a model with companded weights
     make: Callable[..., torch.optim.Optimizer] = torch.optim.SGD, # optimiser class; for Adam take `CompanderAdam`
@@ -574,6 +593,7 @@ def compander_optimizer(
     return optimizer
 
 # %% ../../nbs/reparam/01_compander.ipynb #86bf3889
+@typed
 def companded_weight_penalty(
     model: nn.Module,  # a model with companded weights
 ) -> Tensor:           # scalar; zero for a plain model
@@ -584,6 +604,7 @@ def companded_weight_penalty(
 class CompanderAdam(torch.optim.Adam):
     "Adam on dL/dw for companded weights, step times Ψ', eq. (14); ordinary Adam for everything else"
 
+    @typed
     def __init__(
         self,
         model: nn.Module,             # a model with companded weights
@@ -639,6 +660,7 @@ def _to_raw(v: Tensor, compander: nn.Module, rate: float, group: dict) -> tuple[
 PERCENTILES = (0, 7, 16, 31, 50, 69, 84, 93, 100)
 
 
+@typed
 def weight_percentiles(
     w: Tensor,                              # weights, any shape, not empty
     q: Sequence[float] = PERCENTILES,       # percentages, in [0, 100]
@@ -649,6 +671,7 @@ def weight_percentiles(
     return np.percentile(w.detach().double().cpu().numpy(), q)
 
 # %% ../../nbs/reparam/01_compander.ipynb #7c66bb60
+@typed
 def compand_bytes(
     count: int,        # companded weights, ≥ 0
     itemsize: int = 4, # bytes a number, ≥ 1
@@ -842,12 +865,14 @@ def _digit_net(channels: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, classes))
 
 
+@typed
 def build_network(
     name: str,       # one of `NETWORKS`
     channels: int,   # of the images
     classes: int,    # number of logits
 ) -> nn.Module:      # maps (B, channels, H, W) to logits (B, classes)
     "A network of the experiments, freshly initialised"
+    check_integer("channels", channels, low=1), check_integer("classes", classes, low=1)
     family, depth = check_choice("name", name, NETWORKS).split("-")
     if family == "digit":
         return _digit_net(channels, classes)
@@ -887,6 +912,7 @@ class Task:
             check_integer(name, getattr(self, name), low=1)
         check_integer("validation", self.validation, low=0, high=self.images - 1)
         check_real("noise", self.noise, low=0, high=1)
+        check_real("rate", self.rate, low=0), check_real("decay", self.decay, low=0)
 
 # %% ../../nbs/reparam/01_compander.ipynb #a5862fb4
 @dataclass(frozen=True)
@@ -902,12 +928,16 @@ class Arm:
     rate: float = 1.0         # plain weights only: factor on the learning rate of convolutions and linear layers
 
     def __post_init__(self):
-        check_choice("kind", self.kind, ("plain", "compander", "power", "weight norm"))
+        check_choice("kind", self.kind, ("plain", "compander", "power", "weight norm")), check_choice("shape", self.shape, SHAPES)
+        check_choice("granularity", self.granularity, ("layer", "global")), check_real("alpha", self.alpha, low=1)
+        for name in ("a", "b"):
+            check_real(name, getattr(self, name), low=0, open_low=True)
         check_real("rate", self.rate, low=0, open_low=True)
         if self.rate != 1 and self.kind != "plain":
             raise ValueError(f"`rate` is for plain weights, got {self.rate} for kind {self.kind!r}; choose `b` instead")
 
 # %% ../../nbs/reparam/01_compander.ipynb #4ca07e49
+@typed
 def reparameterise(
     model: nn.Module,  # freshly initialised, changed in place
     arm: Arm,          # what to do to its weights
@@ -958,11 +988,13 @@ def _split(task: Task, seed: int, settings: Settings) -> dict[str, tuple[Tensor,
     return {name: ((images - mean) / sd, labels) for name, (images, labels) in parts.items()}
 
 # %% ../../nbs/reparam/01_compander.ipynb #68d9cd8d
+@typed
 def augment(
     x: Tensor,            # images, shape (B, C, H, W)
     *, pad: int = 4,      # zeros on every side before the crop, ≥ 0
 ) -> Tensor:              # same shape
     "A random crop after padding and a random flip for each image, by torch's global generator"
+    check_tensor("x", x, ndim=4), check_integer("pad", pad, low=0)
     n, _, height, width = x.shape
     top, left = torch.randint(2 * pad + 1, (2, n, 1), device=x.device)
     flip = torch.rand(n, 1, device=x.device) < 0.5
@@ -1025,6 +1057,7 @@ class _Watch:
         return dict(validation=found)
 
 # %% ../../nbs/reparam/01_compander.ipynb #03a65701
+@typed
 def run_arm(
     task: Task,          # data, network, schedule
     arm: Arm,            # reparameterisation

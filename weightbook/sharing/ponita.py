@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 # %% ../../nbs/sharing/04_ponita.ipynb #5f96fade
 from ..blocks.kernels import jit, tl, triton, use_triton
-from ..book.checks import check_choice, check_integer, check_real, check_tensor
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings
 
 # %% ../../nbs/sharing/04_ponita.ipynb #7d510d1d
+@typed
 def invariant_attributes(
     pos_i: Tensor,                # receiver positions, shape (..., n), n = 2 or 3
     pos_j: Tensor,                # sender positions, shape (..., n)
@@ -80,6 +81,7 @@ def _fourth_invariant(r: Tensor, o_i: Tensor, o_j: Tensor, label: Tensor) -> Ten
     return torch.where(degenerate, torch.zeros_like(sine), torch.atan2(sine, cosine))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1da65f22
+@typed
 def random_rotation(
     count: int,            # how many, >= 0
     dim: int = 3,          # 2 or 3
@@ -98,22 +100,27 @@ def random_rotation(
     return q.to(dtype)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #83eb6edd
+@typed
 def scalar_to_sphere(
     scalar: Tensor,  # shape (V, F)
     grid: Tensor,    # orientations, shape (N, n)
 ) -> Tensor:         # shape (V, N, F)
     "The constant function on the grid"
+    check_tensor("scalar", scalar, ndim=2), check_tensor("grid", grid, ndim=2)
     return scalar[:, None].expand(-1, len(grid), -1)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #0cec4d00
+@typed
 def vec_to_sphere(
     vec: Tensor,   # shape (V, F, n)
     grid: Tensor,  # orientations, shape (N, n)
 ) -> Tensor:       # shape (V, N, F)
     "The component of each vector along each orientation, eq. (15)"
+    check_tensor("grid", grid, ndim=2, floating=True), check_tensor("vec", vec, shape=(None, None, grid.shape[1]), floating=True)
     return torch.einsum("vfn,an->vaf", vec, grid)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #2357be95
+@typed
 def sphere_to_scalar(
     signal: Tensor,  # shape (V, N, F)
 ) -> Tensor:         # shape (V, F)
@@ -121,18 +128,23 @@ def sphere_to_scalar(
     return signal.mean(-2)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c3c49eb6
+@typed
 def sphere_to_vec(
     signal: Tensor,  # shape (V, N, F)
     grid: Tensor,    # orientations, shape (N, n)
 ) -> Tensor:         # shape (V, F, n)
     "The mean of the orientations, weighted by the signal, eq. (15)"
+    check_tensor("grid", grid, ndim=2, floating=True), check_tensor("signal", signal, floating=True)
+    check_tensor("signal", signal, shape=(None, len(grid), None))
     return torch.einsum("vaf,an->vfn", signal, grid) / len(grid)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #79ddde33
+@typed
 def repulsion_energy(
     grid: Tensor,  # unit vectors, shape (N, 3), N >= 2
 ) -> Tensor:       # scalar
     "Mean inverse squared geodesic distance, in units of pi, over pairs, eq. (17)"
+    check_tensor("grid", grid, shape=(None, 3), floating=True)
     n = len(grid)
     cosine = (grid @ grid.T)[~torch.eye(n, dtype=torch.bool, device=grid.device)]
     return (torch.arccos(cosine.clamp(-1 + 1e-7, 1 - 1e-7)) / math.pi).pow(-2).mean()
@@ -162,6 +174,7 @@ def _fibonacci(n: int) -> Tensor:
     return _from_angles(torch.stack([torch.arccos(1 - (2 * i + 1) / n), math.pi * (1 + math.sqrt(5)) * i], -1))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #526868f3
+@typed
 def sphere_grid(
     n: int,              # orientations, >= 1
     dim: int = 3,        # 2: the circle; 3: the sphere
@@ -190,6 +203,7 @@ def _graph_sizes(batch: Tensor) -> Tensor:
     return torch.bincount(batch)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #7b44ffab
+@typed
 def fully_connected(
     batch: Tensor,  # graph of each point, integers, ascending, shape (V,)
 ) -> Tensor:        # shape (2, E): senders and receivers of all pairs within a graph, no loops, by receiver
@@ -214,6 +228,7 @@ def _tree(pos: Tensor, batch: Tensor | None) -> tuple[cKDTree, np.ndarray, Tenso
     return cKDTree(points), points, batch
 
 # %% ../../nbs/sharing/04_ponita.ipynb #3a3d9468
+@typed
 def knn_edges(
     pos: Tensor,    # positions, shape (V, n), finite
     k: int,         # neighbours of each point, >= 1 and less than the size of the smallest graph
@@ -233,6 +248,7 @@ def knn_edges(
     return torch.stack([nearest.T.flatten(), torch.arange(len(pos), device=pos.device).repeat(k)])
 
 # %% ../../nbs/sharing/04_ponita.ipynb #5e5b61cb
+@typed
 def radius_edges(
     pos: Tensor,    # positions, shape (V, n), finite
     radius: float,  # > 0, unit of the positions
@@ -262,6 +278,7 @@ def _shifts(num_nodes: int, n: int, device: torch.device) -> tuple[Tensor, Tenso
     return (index - index % n + (index + shift) % n).flatten(), index.repeat(n - 1)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #8d63f732
+@typed
 def arrange_edges(
     edge_index: Tensor,  # senders and receivers, integers, shape (2, E); loops and repetitions are dropped
     num_nodes: int,      # V
@@ -285,6 +302,7 @@ def arrange_edges(
     return Edges(senders, receivers, 0)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #ffceccfd
+@typed
 def polynomial_features(
     x: Tensor,    # attributes, shape (..., d)
     degree: int,  # highest power D, >= 1
@@ -299,6 +317,7 @@ def polynomial_features(
 class PolynomialCutoff(nn.Module):
     "A window that falls smoothly from one to zero at a radius, eq. (20)"
 
+    @typed
     def __init__(
         self,
         r_max: float | None,  # radius, > 0; None: the window is one everywhere
@@ -320,6 +339,7 @@ class PolynomialCutoff(nn.Module):
         return torch.where(rho >= 1, torch.zeros_like(u), u)  # NaN stays NaN
 
 # %% ../../nbs/sharing/04_ponita.ipynb #f0868498
+@typed
 def depthwise_conv_reference(
     x: Tensor,       # features, shape (V, N, C)
     basis: Tensor,   # kernel basis on the edges, shape (E, N, B)
@@ -327,6 +347,11 @@ def depthwise_conv_reference(
     edges: Edges,    # from `arrange_edges`
 ) -> Tensor:         # shape (V, N, C)
     "The sum over incoming edges of kernel times sender's feature, eq. (12), edge by edge"
+    if not isinstance(edges, Edges):
+        raise TypeError(f"`edges` must come from `arrange_edges`, got {type(edges).__name__}")
+    check_tensor("x", x, ndim=3, floating=True)
+    check_tensor("basis", basis, shape=(len(edges.senders), x.shape[1], None))
+    check_tensor("weight", weight, shape=(x.shape[2], basis.shape[2]))
     rows = list(x.new_zeros(x.shape))
     for e, (j, i) in enumerate(zip(edges.senders.tolist(), edges.receivers.tolist())):  # noqa: B905
         rows[i] = rows[i] + (basis[e] @ weight.T) * x[j]
@@ -400,11 +425,13 @@ class _Transpose(torch.autograd.Function):
         return _Transpose.apply(g)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #36226432
+@typed
 def fiber_conv(
     x: Tensor,       # features, shape (V, N, C)
     kernel: Tensor,  # k2, shape (N, N, C): from orientation a (first) to b (second)
 ) -> Tensor:         # shape (V, N, C)
     "Depth-wise convolution over orientations, eq. (13)"
+    check_tensor("x", x, ndim=3, floating=True)
     V, N, C = x.shape
     check_tensor("kernel", kernel, shape=(N, N, C))
     by_channel = _Transpose.apply(x.reshape(V * N, C)).view(C, V, N)
@@ -434,6 +461,7 @@ class _LayerKernels(torch.autograd.Function):
 class SeparableFiberConv(nn.Module):
     "Separable depth-wise convolution on positions and orientations, eqs. (12) and (13), with calibration, eq. (21)"
 
+    @typed
     def __init__(
         self,
         channels: int,        # C, >= 1
@@ -480,6 +508,7 @@ class SeparableFiberConv(nn.Module):
 class PonitaBlock(nn.Module):
     "ConvNeXt block around a separable convolution, eq. (22)"
 
+    @typed
     def __init__(
         self,
         channels: int,      # C, >= 1
@@ -609,6 +638,7 @@ class _Bundle(_Backbone):
 class Ponita(_Bundle):
     "Equivariant network on positions and orientations: scalars and vectors in, scalars and vectors out"
 
+    @typed
     def __init__(
         self,
         in_scalar: int,          # scalar features of a point, >= 0
@@ -634,7 +664,9 @@ class Ponita(_Bundle):
                          layer_scale, multiple_readouts, fiber=True)
         self.dim, self.sizes, self.outputs = check_choice("dim", dim, (2, 3)), (in_scalar, in_vec), (out_scalar, out_vec)
         self.readout = check_choice("readout", readout, ("node", "graph"))
+        check_integer("num_ori", num_ori, low=1)
         if isinstance(grid, str):
+            check_choice("grid", grid, ("repulsion", "fibonacci", "random"))
             grid = sphere_grid(num_ori, dim, method=grid, generator=generator)
         check_tensor("grid", grid, ndim=2, floating=True, shape=(None, dim), finite=True)
         if not len(grid):
@@ -645,6 +677,7 @@ class Ponita(_Bundle):
 class PNITA(_Backbone):
     "The same network on positions alone, with the distance as its attribute, eq. (4): scalars in, scalars out"
 
+    @typed
     def __init__(
         self,
         in_scalar: int,          # scalar features of a point, >= 1
@@ -687,6 +720,7 @@ _OFFICIAL = (("fiber_basis_fn.1", "fiber_net.0"), ("fiber_basis_fn.3", "fiber_ne
              ("linear_2", "narrow"), ("callibrated", "calibrated"))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #b98624a8
+@typed
 def from_official(
     state: dict[str, Tensor],  # state dict of the authors' `PonitaFiberBundle` with a read-out after every layer
     grid: Tensor,              # the orientations it was trained with, shape (N, n)
@@ -702,6 +736,7 @@ def from_official(
     return found
 
 # %% ../../nbs/sharing/04_ponita.ipynb #47d4ad79
+@typed
 @torch.no_grad()
 def equivariance_error(
     model: nn.Module,       # returns (scalars, vectors), either of them None; has a buffer `grid` if it is to be rotated
@@ -714,7 +749,8 @@ def equivariance_error(
     **graph,                # edge_index and batch, passed on
 ) -> dict[str, float]:      # "scalar" and "vector": relative RMS error over all rotations, for the outputs that exist
     "How far rotating the input is from rotating the output"
-    if isinstance(rotations, int):
+    check_tensor("pos", pos, ndim=2, floating=True)
+    if not isinstance(rotations, Tensor):
         check_integer("rotations", rotations, low=1)
         rotations = random_rotation(rotations, pos.shape[1], generator=generator, dtype=pos.dtype)
     call = lambda p, v: model(*(x for x in (p, scalar, v) if x is not None), **graph)
@@ -734,6 +770,7 @@ def equivariance_error(
     return {name: float((wrong[k] / len(rotations)).sqrt()) for k, name in names}
 
 # %% ../../nbs/sharing/04_ponita.ipynb #9b79aebb
+@typed
 def forward_macs(
     V: int,   # points
     E: int,   # edges, loops not counted
@@ -747,6 +784,9 @@ def forward_macs(
     outputs: int = 1,  # scalar and vector outputs
 ) -> dict[str, int]:   # multiply-adds by part
     "Multiply-adds of one forward pass, eq. (24)"
+    sizes = dict(V=V, E=E, N=N, C=C, B=B, L=L, P=P, widening=widening, inputs=inputs, outputs=outputs)
+    for name, value in sizes.items():
+        check_integer(name, value, low=0)
     return {
         "basis": E * N * (P * C + C * B) + N * N * (3 * C + C * B) + P * C + C * B,
         "spatial": L * (E * N * (B * C + C) + B * C),
@@ -756,6 +796,7 @@ def forward_macs(
     }
 
 # %% ../../nbs/sharing/04_ponita.ipynb #7768720d
+@typed
 def conv_bytes(
     V: int,  # points
     E: int,  # edges, loops not counted
@@ -766,6 +807,8 @@ def conv_bytes(
     itemsize: int = 4,      # bytes a number
 ) -> int:    # bytes that one spatial convolution moves
     "Memory traffic of the spatial step, eq. (25)"
+    for name, value in dict(V=V, E=E, N=N, C=C, B=B, itemsize=itemsize).items():
+        check_integer(name, value, low=0)
     return itemsize * (E * N * B + E * N * C + V * N * C + C * B + (0 if fused else 2 * E * N * C))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #ab03c905
@@ -861,6 +904,11 @@ def step_arms(
     seed: int = 0,          # of weights and inputs
 ) -> dict[str, Callable[[], Tensor]]:  # a training step an arm, returning its outputs; "gather and scatter" first
     "The training steps that the benchmark races, on one model and one batch; defaults: the paper's N-body setting"
+    check_integer("n", n, low=2)
+    sizes = dict(graphs=graphs, num_ori=num_ori, hidden=hidden, basis_dim=basis_dim, layers=layers)
+    for name, value in sizes.items():
+        check_integer(name, value, low=1)
+    check_integer("seed", seed, low=0)
     gen, V = torch.Generator().manual_seed(seed), graphs * n
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -887,6 +935,7 @@ def step_arms(
     }
 
 # %% ../../nbs/sharing/04_ponita.ipynb #75f8095c
+@typed
 def product_rate(
     device: str = "cpu",  # where
     *, repeats: int = 5,  # timed products; the best counts
@@ -932,6 +981,7 @@ def benchmark(
     return rows
 
 # %% ../../nbs/sharing/04_ponita.ipynb #a8376ebf
+@typed
 def coulomb_force(
     pos: np.ndarray,     # positions, shape (3, n, T)
     charge: np.ndarray,  # charges, shape (n, T)
@@ -976,6 +1026,7 @@ class Trajectories(NamedTuple):
     charge: np.ndarray  # charges, shape (T, n)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #b22e3735
+@typed
 def simulate_charged_particles(
     n_traj: int,            # trajectories T, >= 1
     *, n_balls: int = 5,    # particles n, >= 2
@@ -986,7 +1037,8 @@ def simulate_charged_particles(
     last_frame: int | None = None,  # simulate no further than this frame; None: all steps / sample_freq - 1 frames
 ) -> Trajectories:
     "The N-body benchmark's trajectories, eqs. (26) and (27)"
-    for name, value, low in (("n_traj", n_traj, 1), ("n_balls", n_balls, 2), ("skip", skip, 0), ("sample_freq", sample_freq, 1)):
+    whole = ("n_traj", n_traj, 1), ("n_balls", n_balls, 2), ("skip", skip, 0), ("sample_freq", sample_freq, 1), ("seed", seed, 0)
+    for name, value, low in whole:
         check_integer(name, value, low=low)
     if steps % sample_freq or steps < 2 * sample_freq:
         raise ValueError(f"`steps` must be a multiple of `sample_freq`, and at least two of them, got {steps} and {sample_freq}")
@@ -1025,6 +1077,7 @@ class NBodyTask(NamedTuple):
     target: Tensor  # shape (T, n, 3)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #9ef21352
+@typed
 def nbody_task(
     split: str,      # "train", "val" or "test"
     count: int,      # trajectories: the first ones of the split, at most 10000, 2000 and 2000
@@ -1040,6 +1093,7 @@ def nbody_task(
 class EGNN(nn.Module):
     "E(n)-equivariant graph network on equal fully connected graphs with velocities, eq. (28); the baseline of the N-body table"
 
+    @typed
     def __init__(
         self,
         hidden: int = 64,  # features of a node and of a message, >= 1; default: its authors' N-body runs

@@ -37,7 +37,7 @@ from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, use_triton
 from ..blocks.nets import SmallResNet
 from ..blocks.training import classification_loss, fit, make_accelerator, make_batches
-from ..book.checks import check_choice, check_integer, check_real, check_tensor
+from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings, require
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #8c7979db
@@ -52,6 +52,7 @@ def _check_pairs(x0: Tensor, x1: Tensor, same_length: bool = True, finite: bool 
         raise ValueError(f"`x1` must have dtype and device of `x0`, {x0.dtype} {x0.device}, got {x1.dtype} {x1.device}")
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #1546f024
+@typed
 def flow_loss(
     prediction: Tensor,              # velocities of the network, shape (B, …)
     target: Tensor,                  # x1 - x0, the same shape
@@ -73,6 +74,7 @@ def flow_loss(
 COSTS = ("l2", "sqeuclidean")
 
 
+@typed
 def pair_cost(
     x0: Tensor,            # shape (B, …), floating point
     x1: Tensor,            # shape, dtype and device of `x0`
@@ -86,6 +88,7 @@ def pair_cost(
     return torch.linalg.vector_norm(u, dim=1) if cost == "l2" else u.square().sum(1)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #08d9bb26
+@typed
 def cost_matrix(
     x0: Tensor,            # shape (N, …), floating point
     x1: Tensor,            # shape (M, …), dtype and device of `x0`
@@ -128,6 +131,7 @@ def _sinkhorn(
     return phi + shift, psi - shift
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #fad4b8fd
+@typed
 def sinkhorn_potentials(
     x0: Tensor,                    # shape (N, …)
     x1: Tensor,                    # shape (M, …)
@@ -157,6 +161,7 @@ def _log_masses(name: str, masses: Tensor | None, count: int, like: Tensor) -> T
     return masses.to(like).log()
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #b6e895c8
+@typed
 def gibbs_weights_from_cost(
     cost: Tensor,               # shape (B,), the cost of each pair
     eps: float,                 # in the unit of the cost; > 0; math.inf: all weights equal
@@ -171,6 +176,7 @@ def gibbs_weights_from_cost(
     return scaled.softmax(0) * len(scaled) if normalize == "batch" else scaled.exp()
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #e6b3579f
+@typed
 def gibbs_weights(
     x0: Tensor,                  # noise, shape (B, …)
     x1: Tensor,                  # data, the same shape
@@ -203,6 +209,7 @@ def _tilt(C: Tensor, eps: float) -> TiltStatistics:
     return TiltStatistics(f, g, f.var(correction=0).item(), g.var(correction=0).item(), ess.item(), log_z.item())
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #c7bdb637
+@typed
 def tilt_statistics(
     x0: Tensor,             # noise points, shape (N, …)
     x1: Tensor,             # data points, shape (M, …)
@@ -223,6 +230,7 @@ def _field_logits(t: float, x: Tensor, targets: Tensor, eps: float | None, cost:
     return -noise / 2 - cost_matrix(x, targets, cost=cost) / ((1 - t) ** power * eps)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #d25930a3
+@typed
 def exact_gaussian_prior_velocity(
     t: float | Tensor,               # time in [0, 1), one for all points
     x: Tensor,                       # points, shape (N, …)
@@ -255,6 +263,7 @@ def _elbow(x: np.ndarray, y: np.ndarray) -> int:
     return int(np.argmax(chord - y))
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #ce09b540
+@typed
 def tilt_curve(
     x0: Tensor,                   # noise points, shape (N, …)
     x1: Tensor,                   # data points, shape (M, …)
@@ -275,6 +284,7 @@ def tilt_curve(
     return frame.assign(rv=frame[["rv_f", "rv_g"]].max(axis=1))
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #d922bc04
+@typed
 def select_epsilon(
     curve: pd.DataFrame,           # from `tilt_curve`
     rule: str = "threshold",       # "threshold" or "elbow"
@@ -358,6 +368,7 @@ def _flat_array(X):
     return X.detach().flatten(1).double().cpu().numpy() if isinstance(X, Tensor) and X.ndim > 1 else X
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #218ac1a2
+@typed
 def path_energy(
     path: Tensor,   # positions, shape (T + 1, B, …)
     times: Tensor,  # increasing, shape (T + 1,)
@@ -369,6 +380,7 @@ def path_energy(
     return (steps / times.diff().to(steps)[:, None]).sum(0).mean()
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #8123b1b1
+@typed
 def normalized_path_energy(
     energy: float,          # path energy
     w2: float,              # Wasserstein-2 distance between the two laws, not squared; > 0
@@ -380,6 +392,7 @@ def normalized_path_energy(
     return excess if signed else abs(excess)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #8307f034
+@typed
 def curvature(
     path: Tensor,   # positions, shape (T + 1, B, …)
     times: Tensor,  # from 0 to 1, increasing, shape (T + 1,)
@@ -389,6 +402,7 @@ def curvature(
     return path_energy(path, times) - straight / (times[-1] - times[0]).to(straight)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #11923dfc
+@typed
 def wasserstein2(
     x: Tensor,  # shape (N, …)
     y: Tensor,  # shape (M, …)
@@ -402,6 +416,7 @@ def wasserstein2(
     return math.sqrt(require("ot", extra="flow").emd2([], [], C, numItermax=10**7))
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #859aa0f3
+@typed
 def weight_variance(
     x0: Tensor,            # noise, shape (N, …)
     x1: Tensor,            # data, shape (M, …)
@@ -416,6 +431,7 @@ def weight_variance(
     return {name: (part / total).item() for name, part in parts.items()}
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #3a696afc
+@typed
 def minibatch_plan(
     x0: Tensor,                  # noise, shape (B, …)
     x1: Tensor,                  # data, the same shape
@@ -446,6 +462,7 @@ def _assignment(C: np.ndarray) -> np.ndarray:
     return require("ot", extra="flow").emd([], [], C.astype(np.float64), numItermax=10**7).argmax(1)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #13529b0e
+@typed
 def ot_minibatch_pairs(
     x0: Tensor,                  # noise, shape (B, …)
     x1: Tensor,                  # data, the same shape
@@ -480,6 +497,7 @@ def _times(t: Tensor | None, x: Tensor, generator: torch.Generator | None) -> Te
 class WeightedConditionalFlowMatcher:
     "Samples (t, x_t, u, w) for a training step; torchcfm's interface with a weight at the end"
 
+    @typed
     def __init__(
         self,
         eps: float | None = None,    # Gibbs weights at this ε, > 0; None or math.inf: all weights one
@@ -514,6 +532,7 @@ class WeightedConditionalFlowMatcher:
         return t, xt, u, gibbs_weights_from_cost(cost, self.eps, normalize=self.normalize)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #af211656
+@typed
 def bridge_reference(
     x0: Tensor,            # noise, shape (B, …), floating point
     x1: Tensor,            # data, shape and dtype of `x0`
@@ -521,6 +540,8 @@ def bridge_reference(
     cost: str = "l2",      # "l2" or "sqeuclidean"
 ) -> tuple[Tensor, Tensor, Tensor]:  # x_t and u, shape and dtype of `x0`; cost (B,), at least float32
     "Position (1 - t) x0 + t x1, velocity x1 - x0 and cost of each pair, in plain PyTorch"
+    _check_pairs(x0, x1)
+    check_tensor("t", t, shape=(len(x0),), floating=True), check_choice("cost", cost, COSTS)
     u = x1 - x0
     xt = torch.lerp(x0, x1, t.to(x0.dtype).view(-1, *[1] * (x0.ndim - 1)))
     wide = u.flatten(1).to(torch.promote_types(u.dtype, torch.float32))
@@ -541,6 +562,7 @@ def bridge(
     return bridge_reference(x0, x1, t, cost) if plain or not use_triton(x0, x1, t) else _bridge_triton(x0, x1, t, cost)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #da01822b
+@typed
 def wcfm_loss(
     velocity: Callable[[Tensor, Tensor], Tensor],  # the network: v(t, x) for t (B,) and x (B, …)
     x0: Tensor,                       # noise, shape (B, …)
@@ -578,6 +600,7 @@ class Flow:
     nfe: int             # evaluations of the velocity
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #949be74f
+@typed
 @torch.no_grad()
 def integrate(
     velocity: Callable[[Tensor, Tensor], Tensor],  # v(t, x) for t (B,) and x (B, …)
@@ -591,6 +614,7 @@ def integrate(
     "Integrate dx/dt = v(t, x) from t = 0 to 1"
     check_tensor("x0", x0, min_ndim=2, floating=True)
     check_choice("method", method, tuple(SOLVERS))
+    check_real("rtol", rtol, low=0), check_real("atol", atol, low=0)
     solver, calls = require("torchdiffeq", extra="flow"), 0
 
     def field(t: Tensor, x: Tensor) -> Tensor:
@@ -609,6 +633,7 @@ def integrate(
 class StackedVelocity(nn.Module):
     "A independent perceptrons v_a(t, x) with SELU units, evaluated together"
 
+    @typed
     def __init__(
         self,
         copies: int,                  # networks A in the stack; >= 1
@@ -646,6 +671,7 @@ class StackedVelocity(nn.Module):
         return h
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #afd92b02
+@typed
 def time_embedding(
     t: Tensor,       # times in [0, 1], shape (B,)
     width: int,      # even, >= 4
@@ -711,6 +737,7 @@ def _up_path(channels: Sequence[int], time: int) -> nn.ModuleList:
 class VelocityUNet(nn.Module):
     "U-Net velocity field v(t, x) for images of any size"
 
+    @typed
     def __init__(
         self,
         channels: int = 1,                # channels of the images; >= 1
@@ -756,6 +783,7 @@ def _angles(count: int, generator: torch.Generator | None) -> Tensor:
     return 2 * math.pi * torch.rand(count, generator=generator)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #e60bd35e
+@typed
 def sample_gaussian(
     count: int,   # points; >= 1
     *, generator: torch.Generator | None = None,  # of the draws
@@ -764,6 +792,7 @@ def sample_gaussian(
     return torch.randn(check_integer("count", count, low=1), 2, generator=generator)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #3eb18412
+@typed
 def sample_circular_mog(
     count: int,               # points; >= 1
     *, components: int = 8,   # equally likely Gaussians on a circle; >= 1
@@ -779,6 +808,7 @@ def sample_circular_mog(
     return centre + sd * torch.randn(count, 2, generator=generator)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #1cf48fa4
+@typed
 def sample_8gaussians(
     count: int,   # points; >= 1
     *, generator: torch.Generator | None = None,  # of the draws
@@ -787,6 +817,7 @@ def sample_8gaussians(
     return sample_circular_mog(count, generator=generator)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #0883adbd
+@typed
 def sample_moons(
     count: int,   # points; >= 1
     *, generator: torch.Generator | None = None,  # of the draws
@@ -799,6 +830,7 @@ def sample_moons(
     return 3 * (torch.stack((x, y), dim=1) + noise) - 1
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #6e564334
+@typed
 def sample_funnel(
     count: int,         # points; >= 1
     *, dim: int = 2,    # dimension; >= 2
@@ -823,11 +855,13 @@ TRANSPORTS: dict[str, tuple[Callable, Callable]] = {
 ARMS = ("CFM", "OT-CFM", "EOT-CFM", "W-CFM", "marginal only", "W-CFM + potentials")
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #92678589
+@typed
 def toy_rule(
     transport: str,               # a key of `TRANSPORTS`
     *, points: int = 2000,        # drawn from each law
 ) -> EpsilonRule:                 # fitted with its default rule
     "The ε rule on a toy transport"
+    check_integer("points", points, low=2)
     source, target = TRANSPORTS[check_choice("transport", transport, tuple(TRANSPORTS))]
     gens = [torch.Generator().manual_seed(k) for k in (1, 2)]
     x0, x1 = source(points, generator=gens[0]), target(points, generator=gens[1])
@@ -896,6 +930,7 @@ def _arm_batch(
     return x0, x1, log_w.softmax(-1) * i.shape[1]
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #3fafbd34
+@typed
 def train_arms(
     transport: str,                         # a key of `TRANSPORTS`
     arms: Sequence[tuple[str, float]],      # pairs of an entry of `ARMS` and its ε, > 0
@@ -911,7 +946,7 @@ def train_arms(
     for arm, eps in arms:
         check_choice("arms", arm, ARMS)
         check_real("eps", eps, low=0, open_low=True)
-    check_integer("steps", steps, low=1)
+    check_integer("steps", steps, low=1), check_integer("pool", pool, low=1), check_real("lr", lr, low=0, open_low=True)
     pools, gen = _Pools.draw(transport, arms, seeds, pool), torch.Generator().manual_seed(1_000_003 + min(seeds))
     net = StackedVelocity(len(arms) * len(seeds), width=width, seeds=seeds)
     adam = torch.optim.Adam(net.parameters(), lr=lr, foreach=True)
@@ -926,6 +961,7 @@ def train_arms(
     return [p.detach().numpy() for p in net.layers]
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #c5e4bc23
+@typed
 def load_stack(
     parameters: Sequence[np.ndarray],  # from `train_arms`
 ) -> StackedVelocity:                  # the trained networks
@@ -936,6 +972,7 @@ def load_stack(
     return net.requires_grad_(False)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #d0f0c726
+@typed
 def evaluate_arms(
     transport: str,                       # a key of `TRANSPORTS`
     arms: Sequence[tuple[str, float]],    # as in `train_arms`
@@ -969,12 +1006,14 @@ def evaluate_arms(
 IMAGE_ARMS = ("CFM", "OT-CFM", "W-CFM", "marginal only")
 
 
+@typed
 def image_loss(
     arm: str,                 # one of `IMAGE_ARMS`
     eps: float,               # ε of the weights, > 0
     reservoir: Tensor,        # data for the marginal weights, shape (M, C, H, W)
 ) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:  # loss(model, batch), as `fit` wants it
     "Flow-matching loss of one arm; noise and times from torch's global generator"
+    check_real("eps", eps, low=0, open_low=True), check_tensor("reservoir", reservoir, ndim=4, floating=True, finite=True)
     check_choice("arm", arm, IMAGE_ARMS)
     matcher = WeightedConditionalFlowMatcher(
         eps if arm == "W-CFM" else None, coupling="exact" if arm == "OT-CFM" else "independent"
@@ -993,6 +1032,7 @@ def image_loss(
     return loss
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #643f4155
+@typed
 def train_image_arm(
     images: np.ndarray,          # training images in [-1, 1], shape (N, C, H, W), float32
     arm: str,                    # one of `IMAGE_ARMS`
@@ -1026,6 +1066,7 @@ def train_image_arm(
     return {name: value.detach().cpu().numpy() for name, value in average.module.state_dict().items()}
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #96642959
+@typed
 def load_unet(
     state: Mapping[str, np.ndarray],  # from `train_image_arm`
     *, mults: Sequence[int] = (1, 2), # as trained
@@ -1039,6 +1080,7 @@ def load_unet(
     return net.requires_grad_(False).to(device).eval()
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #6fb826fa
+@typed
 @torch.no_grad()
 def generate(
     net: nn.Module,            # velocity v(t, x)
@@ -1050,11 +1092,14 @@ def generate(
     **solver: object,          # method, n_steps, rtol, atol of `integrate`
 ) -> tuple[Tensor, float]:     # images (count, C, H, W) on the CPU, evaluations of the network a batch
     "Sample images from noise"
+    check_integer("seed", seed, low=0), check_integer("batch", batch, low=1)
+    shape = [check_integer("shape", size, low=1) for size in shape]
     noise = torch.randn(check_integer("count", count, low=1), *shape, generator=torch.Generator().manual_seed(seed))
     flows = [integrate(net, part.to(device), **solver) for part in noise.split(batch)]
     return torch.cat([flow.x.cpu() for flow in flows]), float(np.mean([flow.nfe for flow in flows]))
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #0d1500e0
+@typed
 def train_features(
     images: np.ndarray,   # training images in [-1, 1], shape (N, C, H, W), float32
     labels: np.ndarray,   # classes, shape (N,), int64
@@ -1074,6 +1119,7 @@ def train_features(
     return {name: value.detach().cpu().numpy() for name, value in net.state_dict().items()}
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #02e6366c
+@typed
 @torch.no_grad()
 def image_features(
     state: Mapping[str, np.ndarray],  # from `train_features`
@@ -1089,6 +1135,7 @@ def image_features(
     return torch.cat(pooled).double(), torch.cat([net.head(part).argmax(1) for part in pooled])
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #e43ff6fe
+@typed
 def frechet_distance(
     a: Tensor,  # features, shape (N, k)
     b: Tensor,  # features, shape (M, k)
@@ -1106,6 +1153,7 @@ def frechet_distance(
     return (shift + first.trace() + second.trace() - 2 * cross).clamp(min=0).item()
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #964622a1
+@typed
 def precision_recall(
     real: Tensor,         # features of real images, shape (N, k)
     fake: Tensor,         # features of generated images, shape (M, k)
@@ -1124,6 +1172,7 @@ def precision_recall(
 IMAGE_SOLVERS = (("euler", 2), ("euler", 5), ("euler", 10), ("euler", 25), ("euler", 50), ("dopri5", 1))
 
 
+@typed
 def image_splits(
     settings: Settings,     # where data lie
     *, name: str = "mnist", # "mnist" or "cifar10"
@@ -1136,6 +1185,7 @@ def image_splits(
     return shrink(train.x), train.y.numpy(), shrink(test.x)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #e071a426
+@typed
 def evaluate_image_arm(
     state: Mapping[str, np.ndarray],     # from `train_image_arm`
     features: Mapping[str, np.ndarray],  # from `train_features`
@@ -1161,6 +1211,7 @@ def evaluate_image_arm(
     return rows
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #9927fb08
+@typed
 def bridge_bytes(
     batch: int,              # pairs B; >= 1
     dim: int,                # numbers d in a point; >= 1
@@ -1168,6 +1219,7 @@ def bridge_bytes(
     *, fused: bool = True,   # False: three separate operations, seven passes
 ) -> int:                    # bytes moved
     "Memory traffic of position, velocity and cost of a batch, eq. (25)"
+    check_integer("itemsize", itemsize, low=1)
     passes = 4 if fused else 7
     size = check_integer("batch", batch, low=1) * check_integer("dim", dim, low=1) * itemsize
     return passes * size + batch * (itemsize + 4)
@@ -1204,6 +1256,7 @@ def _bridge_triton(x0: Tensor, x1: Tensor, t: Tensor, cost: str) -> tuple[Tensor
 STEP_ARMS = ("CFM", "W-CFM", "Sinkhorn", "exact OT", "torchcfm OT")
 
 
+@typed
 def training_step(
     arm: str,                  # one of `STEP_ARMS`
     net: nn.Module,            # velocity v(t, x), trained in place
@@ -1212,6 +1265,8 @@ def training_step(
     lr: float = 1e-3,          # of Adam
 ) -> Callable[[], None]:       # one optimisation step: noise, pairs, loss, gradient, update
     "A complete step of one way to pair, to be timed"
+    check_tensor("x1", x1, min_ndim=2, floating=True, finite=True)
+    check_real("eps", eps, low=0, open_low=True), check_real("lr", lr, low=0, open_low=True)
     check_choice("arm", arm, STEP_ARMS)
     adam = torch.optim.Adam(net.parameters(), lr=lr)
     matcher = WeightedConditionalFlowMatcher(eps if arm == "W-CFM" else None)

@@ -1,0 +1,200 @@
+"""Saving as Hugging Face saves: every kind of model comes back, other files stay, nothing half written, damage is named."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+transformers = pytest.importorskip("transformers")
+
+from toy_families import family  # noqa: E402
+
+from weightbook.blocks.lm import toy_llama  # noqa: E402
+from weightbook.lowbit import quantizers as Q  # noqa: E402
+from weightbook.lowbit import wina  # noqa: E402
+
+IDS = torch.randint(3, 97, (2, 16), generator=torch.Generator().manual_seed(0))
+
+
+def toy(**options) -> nn.Module:
+    return toy_llama(**(dict(layers=2, width=64, heads=8, kv_heads=2, mlp=96) | options))
+
+
+def packed(**options) -> nn.Module:
+    model = toy(**options)
+    Q.quantize_model_(model, IDS, 4, 16)
+    return model
+
+
+def rotated() -> nn.Module:
+    wina.rotate_decoder(model := toy())
+    return model
+
+
+def half_precision() -> nn.Module:
+    "A packed model in bfloat16, its rotary frequencies in float32 as `from_pretrained` keeps them"
+    model = packed(dtype=torch.bfloat16)
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    return model
+
+
+MODELS = {
+    "packed": packed, "packed, act-order": lambda: Q.quantize_model_(m := toy(bias=True), IDS, 3, 16, act_order=True) is not None and m,
+    "half": lambda: Q.quantize_model_(m := toy(tied=False), IDS, 4, 16, only="*.mlp.*") is not None and m,
+    "rotated": rotated, "sparse": lambda: wina.sparsify(toy(), 0.5, prefill_dense_fraction=0.0),
+    "thresholds": lambda: wina.sparsify(m := toy(), 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS])),
+    "accelerated": lambda: wina.accelerate_decoding(wina.sparsify(toy(tied=False), 0.5)),
+    "cats": lambda: wina.sparsify_cats(toy(), 0.3, [IDS]),
+    "dense": toy, "phi3, sparse": lambda: wina.sparsify(family("phi3"), 0.4),
+    "rotated, packed": lambda: Q.quantize_model_(m := rotated(), IDS, 8, 16, "rtn") is not None and m,
+    "bfloat16": lambda: half_precision(),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_of_model_comes_back(name, tmp_path):
+    model = MODELS[name]()
+    again = Q.load_quantized(Q.save_quantized(model, tmp_path / "m"))
+    assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert next(again.parameters()).dtype == next(model.parameters()).dtype
+    assert (again.lm_head.weight is again.model.embed_tokens.weight) == model.config.tie_word_embeddings
+    kinds = {type(m).__name__ for m in model.modules()} - {"DecodingLinear"}
+    assert kinds <= {type(m).__name__ for m in again.modules()}
+    if "cats" in name:
+        assert type(wina.remove_cats(again).model.layers[0].mlp).__name__ == "LlamaMLP"
+
+
+def test_from_pretrained_refuses_and_draws_no_weights(tmp_path):
+    folder = Q.save_quantized(packed(), tmp_path / "m")
+    with pytest.raises(OSError, match="safetensors"):
+        transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_the_generation_config_is_kept(tmp_path):
+    model = packed()
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = [1, 7], 2
+    assert Q.load_quantized(Q.save_quantized(model, tmp_path)).generation_config.eos_token_id == [1, 7]
+
+
+def test_the_folder_of_a_user_stays_a_folder_of_a_user(tmp_path, monkeypatch):
+    home, link = tmp_path / "home", tmp_path / "link"
+    home.mkdir(mode=0o755)
+    (home / "README.md").write_text("mine")
+    link.symlink_to(home)
+    Q.save_quantized(packed(), link)
+    assert link.is_symlink() and (home / Q.LAYOUT_FILE).is_file() and (home / "README.md").read_text() == "mine"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755 and not list(home.glob(".*"))
+    monkeypatch.chdir(home)
+    Q.save_quantized(toy(seed=3), ".")
+    assert torch.equal(Q.load_quantized(".")(IDS).logits, toy(seed=3)(IDS).logits)
+    assert len(list(home.glob("*.safetensors"))) == 1
+    new = Q.save_quantized(toy(), tmp_path / "a" / "new")
+    assert stat.S_IMODE(new.stat().st_mode) == 0o777 & ~umask()
+
+
+def umask() -> int:
+    os.umask(now := os.umask(0))
+    return now
+
+
+@pytest.mark.parametrize("dies_at", range(4))
+def test_a_save_that_dies_leaves_the_old_model(dies_at, tmp_path, monkeypatch):
+    old = packed()
+    Q.save_quantized(old, tmp_path)
+    left, real = [dies_at], Path.replace
+
+    def dying(self, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("disk full")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", dying)
+    with pytest.raises(OSError, match="disk full"):
+        Q.save_quantized(packed(seed=1), tmp_path)
+    monkeypatch.undo()
+    assert torch.equal(Q.load_quantized(tmp_path)(IDS).logits, old(IDS).logits)
+    assert not list(tmp_path.glob(".weightbook*"))
+
+
+def weights(folder: Path) -> Path:
+    return next(folder.glob("*.safetensors"))
+
+
+def edit(folder: Path, change) -> None:
+    layout = json.loads((folder / Q.LAYOUT_FILE).read_text())
+    change(layout)
+    (folder / Q.LAYOUT_FILE).write_text(json.dumps(layout))
+
+
+DAMAGE = {  # what -> (damage, the file that is named)
+    "tensors cut off": (lambda f: weights(f).write_bytes(weights(f).read_bytes()[:-100]), "safetensors"),
+    "a byte changed": (lambda f: weights(f).write_bytes(weights(f).read_bytes()[:-1] + b"x"), "safetensors"),
+    "tensors missing": (lambda f: weights(f).unlink(), "safetensors"),
+    "config edited": (lambda f: (f / "config.json").write_text("{}"), "config.json"),
+    "layout cut off": (lambda f: (f / Q.LAYOUT_FILE).write_text((f / Q.LAYOUT_FILE).read_text()[:50]), Q.LAYOUT_FILE),
+    "layout of a list": (lambda f: (f / Q.LAYOUT_FILE).write_text("[]"), Q.LAYOUT_FILE),
+    "an older layout": (lambda f: edit(f, lambda at: at.update(format=1)), Q.LAYOUT_FILE),
+    "a foreign class": (lambda f: edit(f, lambda at: at["layers"][0].update(kind="os.system")), Q.LAYOUT_FILE),
+    "no such class": (lambda f: edit(f, lambda at: at["layers"][0].update(kind="weightbook.nowhere.Thing")), Q.LAYOUT_FILE),
+    "a wrong form": (lambda f: edit(f, lambda at: at["layers"][0]["form"].update(bits=99)), Q.LAYOUT_FILE),
+    "an unknown form": (lambda f: edit(f, lambda at: at["layers"][0]["form"].update(shape=99)), Q.LAYOUT_FILE),
+    "a wrong place": (lambda f: edit(f, lambda at: at["layers"][0].update(name="model.nowhere.q_proj")), Q.LAYOUT_FILE),
+    "a layer lost": (lambda f: edit(f, lambda at: at["layers"].pop()), "does not fit"),
+    "a name lost": (lambda f: edit(f, lambda at: at["alias"].clear()), "does not fit"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damaged_files_are_named(what, tmp_path):
+    damage, named = DAMAGE[what]
+    damage(Q.save_quantized(packed(), tmp_path))
+    with pytest.raises(ValueError, match=named):
+        Q.load_quantized(tmp_path)
+
+
+# ---- GGUF ------------------------------------------------------------------------------------------------------------
+
+GRIDS = {  # what -> options of quantize_model_
+    "Q4_1": dict(bits=4, group_size=32), "Q4_1 of 3 bits": dict(bits=3, group_size=32, act_order=True, static_groups=True),
+    "Q8_0": dict(bits=8, group_size=32, symmetric=True), "part": dict(bits=4, group_size=32, only="*.mlp.*"),
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", GRIDS)
+def test_transformers_reads_what_we_write_as_gguf(name, tied, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    model = toy(heads=4, tied=tied)
+    Q.quantize_model_(model, IDS, **GRIDS[name])
+    path = Q.export_gguf(model, tmp_path / "toy.gguf")
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
+    assert kinds["blk.1.ffn_up.weight"] == name.split()[0].replace("part", "Q4_1")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name)
+    logits, wanted = again(IDS).logits, model(IDS).logits
+    assert (logits - wanted).norm() < 3e-3 * wanted.norm()  # scales in float16
+    for key in ("model.layers.0.self_attn.k_proj", "model.layers.1.mlp.down_proj"):
+        a, b = again.get_submodule(key).weight, model.get_submodule(key).weight
+        assert (a - b).norm() < 1e-3 * b.norm(), key
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.gguf"]
+
+
+@pytest.mark.parametrize("options", [dict(bits=4, group_size=16), dict(bits=4, group_size=32, dim="ic"), dict(bits=8, group_size=32),
+                                     dict(bits=4, group_size=32, act_order=True)], ids=str)
+def test_grids_that_gguf_does_not_have_are_refused(options, tmp_path):
+    model = toy(heads=4)
+    Q.quantize_model_(model, IDS, **options)
+    with pytest.raises(ValueError, match="self_attn.q_proj"):
+        Q.export_gguf(model, tmp_path / "toy.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("make, error", [(lambda: toy(bias=True), ValueError), (lambda: wina.sparsify(toy(), 0.5), ValueError),
+                                         (lambda: family("qwen2"), NotImplementedError)], ids=["bias", "sparse", "qwen2"])
+def test_models_that_gguf_cannot_hold_are_refused(make, error, tmp_path):
+    with pytest.raises(error, match="`model`"):
+        Q.export_gguf(make(), tmp_path / "toy.gguf")
