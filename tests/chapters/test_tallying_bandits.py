@@ -415,7 +415,7 @@ BREAKS = {
     19: [("self._sum += loss if self._played >= warmup else 0.0", "self._sum += loss"),
          ("self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_), {}", "self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_)[::-1], {}"),
          ("+ sum(n)) + 3 * (m - 1) == wanted", "+ sum(n)) + 3 * m == wanted")],
-    20: [("(self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts", "(self.sums + np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts"),
+    20: [("index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts", "index = (self.sums + np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts"),
          ("+= _taken(loss, len(self._rows)) / self._chance", "+= _taken(loss, len(self._rows))"), ("tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms *", "tuned = math.sqrt(math.log(max(2, n_arms)) / (n_arms *")],
     21: [("mean(axis=0)\n            seen", "mean(axis=0)[::-1]\n            seen"), ("start=self._actions)[1]", "start=self._actions[::-1])[1]"),
          ("best_sequence(env, T)[0], m * K + m - 1", "best_sequence(env, T)[0], m * K / 3 - 1")],

@@ -32,12 +32,11 @@ from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real
 from ..book.settings import Settings
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #adc36276
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6c4c90fc
 def loss_values(
-    loss: Callable
-    | Sequence[float],  # h as a vectorised function of r, or its values at r = 1/P, 2/P, ..., 1
-    r: np.ndarray,  # relative tallies in [0, 1], any shape
-) -> np.ndarray:  # mean losses, shape of `r`
+    loss: Callable | Sequence[float],  # h as a vectorised function, or its values at r = 1/P, 2/P, ..., 1
+    r: np.ndarray,                     # relative tallies in [0, 1], any shape
+) -> np.ndarray:                       # mean losses, shape of `r`
     "A loss at relative tallies; tables are linear between their entries, constant before the first"
     r = np.where(np.asarray(r) > 1 - 1e-9, 1.0, r)  # a full tally is full, in whatever order it was summed
     if callable(loss):
@@ -45,13 +44,13 @@ def loss_values(
     values = np.asarray(loss, dtype=float)
     return np.interp(r, np.arange(1, len(values) + 1) / len(values), values)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e7e17354
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4ef4d41f
 def _check_weights(weights) -> np.ndarray:
     "Weights of the recent plays as a float array, or an error that says what is wrong"
     w = np.asarray(weights, dtype=float)
     if w.ndim != 1 or not w.size or not np.isfinite(w).all() or w.min() < 0 or w.max() > 1 or w[0] == 0:
         raise ValueError(
-            f"`weights` must be one row of numbers in [0, 1] whose first is above 0, got {weights!r:.80}"
+            f"`weights` must be a row of numbers in [0, 1], the first above 0, got {weights!r:.60}"
         )
     return w
 
@@ -71,20 +70,18 @@ def _check_losses(losses: Sequence, grid: np.ndarray) -> None:
         if not np.isfinite(v).all() or v.min() < 0 or v.max() > 1:
             raise ValueError(f"`losses` must stay in [0, 1], got {v.min():.4g} to {v.max():.4g} for arm {x}")
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #75920bcf
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #748e5764
 class _Arms:
     "Losses, weights, and what follows from them without a game"
 
     def __init__(
         self,
-        losses: Sequence,  # one loss an arm, as `loss_values` takes them
+        losses: Sequence,   # one loss an arm, as `loss_values` takes them
         weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
     ):
         self.weights, self.losses = _check_weights(weights), tuple(losses)
         self.n_arms, self.memory, self.decay = len(self.losses), len(self.weights), _decay(self.weights)
-        self.prefix = np.concatenate(
-            [[0.0], np.cumsum(self.weights)]
-        )  # tallies of 0, 1, ..., m plays in a row
+        self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # tallies of plays in a row
         self.total = float(self.prefix[-1])
         _check_losses(self.losses, np.append(self.prefix[1:] / self.total, np.linspace(0.01, 1, 100)))
         self.steady = np.array([float(loss_values(h, np.float64(1.0))) for h in self.losses])
@@ -125,18 +122,17 @@ class TallyingModel(_Arms):
         "Expected losses along fixed sequences, from an empty history"
         return self.mean_losses(actions, play_tallies(actions, self.weights))
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9e48b8d5
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ad73b26f
 class _Game(TallyingModel):
     "State of `n_envs` games in step: ring buffers of actions, tallies, generators"
 
     def __init__(
         self,
-        losses: Sequence,  # one loss an arm, as `loss_values` takes them
-        weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
-        *,
-        noise: str = "bernoulli",  # "bernoulli": losses 0 or 1 with the right mean; "none": the mean
-        n_envs: int = 1,  # independent games
-        seed: int | None = None,  # seed of the noise; None: another one each time
+        losses: Sequence,              # one loss an arm, as `loss_values` takes them
+        weights: Sequence,             # shape (m,), in [0, 1]; the weight of the current play comes first
+        *, noise: str = "bernoulli",   # "bernoulli": losses 0 or 1 with that mean; "none": the mean
+        n_envs: int = 1,               # independent games
+        seed: int | None = None,       # seed of the noise; None: another one each time
     ):
         super().__init__(losses, weights)
         self.noise = check_choice("noise", noise, ("bernoulli", "none"))
@@ -145,15 +141,12 @@ class _Game(TallyingModel):
         self.reset(seed)
 
     def reset(
-        self,
-        seed: int | None = None,  # seed of the noise; None: another one each time
+        self, seed: int | None = None,  # seed of the noise; None: another one each time
     ) -> None:
         "Forget all plays"
         self._rng, self.time = np.random.default_rng(seed), 0
         self._ring = np.full((self.n_envs, self.memory), self.n_arms)  # K stands for "nothing played yet"
-        self._tally = np.zeros(
-            (self.n_envs, self.n_arms + 1)
-        )  # None after a block: counted again when it is needed
+        self._tally = np.zeros((self.n_envs, self.n_arms + 1))  # None after a block: counted when needed
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #b6d5550a
 def _carried(game: _Game) -> np.ndarray:
@@ -176,7 +169,7 @@ def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
     game.time += 1
     return tally[game._rows, a] if game.decay is not None else (game.recent == a[:, None]) @ game.weights
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #94a10b19
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #eb6af6b1
 class _Steps(_Game):
     "Playing one step at a time"
 
@@ -192,16 +185,9 @@ class _Steps(_Game):
 
     def _arms_of(self, action) -> np.ndarray:
         "An action for each game, or an error that says what came"
-        a = np.asarray(action)
-        if (
-            a.dtype.kind not in "iu"
-            or a.shape not in ((), (self.n_envs,))
-            or a.min() < 0
-            or a.max() >= self.n_arms
-        ):
-            raise ValueError(
-                f"`action` must hold integers in [0, {self.n_arms}), one or {self.n_envs}, got {action!r:.60}"
-            )
+        a, K, B = np.asarray(action), self.n_arms, self.n_envs
+        if a.dtype.kind not in "iu" or a.shape not in ((), (B,)) or a.min() < 0 or a.max() >= K:
+            raise ValueError(f"`action` must hold integers in [0, {K}), one or {B}, got {action!r:.60}")
         return np.broadcast_to(a, (self.n_envs,))
 
     def _draw(self, means: np.ndarray) -> np.ndarray:
@@ -226,25 +212,23 @@ def _block_means(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
         return loss_values(game.losses[a[0]], tallies / game.total)
     return game.mean_losses(np.repeat(a[:, None], tallies.shape[1], axis=1), tallies)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #dd884a5d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #2360af08
 def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
     "The state after `length` plays of `a`"
     keep = max(0, game.memory - length)
-    latest = np.concatenate(
-        [np.repeat(a[:, None], game.memory - keep, axis=1), game.recent[:, :keep]], axis=1
-    )
+    block = np.repeat(a[:, None], game.memory - keep, axis=1)
+    latest = np.concatenate([block, game.recent[:, :keep]], axis=1)
     game.time += length
     game._ring[:, (game.time - 1 - np.arange(game.memory)) % game.memory] = latest
     game._tally = None
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #58b94063
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7210b819
 class WeightedTallyingBandit(_Steps):
     "Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`"
 
     def step(
-        self,
-        action: int | np.ndarray,  # arms in [0, K): one, or one a game
-    ) -> np.ndarray:  # losses, shape (n_envs,); their means are in `expected`
+        self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
+    ) -> np.ndarray:                     # losses, shape (n_envs,); their means are in `expected`
         "Play one step"
         a = self._arms_of(action)
         self.expected = self.mean_losses(a, _advance(self, a))
@@ -253,8 +237,8 @@ class WeightedTallyingBandit(_Steps):
     def play_block(
         self,
         action: int | np.ndarray,  # arms in [0, K): one, or one a game
-        length: int,  # plays in a row, >= 1
-    ) -> np.ndarray:  # losses, shape (n_envs, length); their means are in `expected`
+        length: int,               # plays in a row, >= 1
+    ) -> np.ndarray:               # losses, shape (n_envs, length); their means are in `expected`
         "Play one arm `length` times, eq. (3)"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
         self.expected = np.repeat(self.steady[a][:, None], length, axis=1)
@@ -265,11 +249,9 @@ class WeightedTallyingBandit(_Steps):
     def block_total(
         self,
         action: int | np.ndarray,  # arms in [0, K): one, or one a game
-        length: int,  # plays in a row, >= 1
-        warmup: int = 0,  # first plays whose losses are not stored
-    ) -> tuple[
-        np.ndarray, np.ndarray
-    ]:  # sum of the stored losses and expected loss of the block, each (n_envs,)
+        length: int,               # plays in a row, >= 1
+        warmup: int = 0,           # first plays whose losses are not stored
+    ) -> tuple[np.ndarray, np.ndarray]:  # sum of stored losses, expected loss of the block; (n_envs,)
         "What `play_block` would sum up to, at a cost that does not depend on `length`"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
         check_integer("warmup", warmup, low=0)
@@ -279,14 +261,12 @@ class WeightedTallyingBandit(_Steps):
         late = self._rng.binomial(rest, steady) if self.noise == "bernoulli" else rest * steady
         return self._draw(means[:, warmup:]).sum(axis=1) + late, means.sum(axis=1) + (length - j) * steady
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1a6a86f4
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #690223db
 def _windows(model: TallyingModel) -> tuple[np.ndarray, np.ndarray]:
     "Loss and next window of each arm in each window of m - 1 actions; two arrays of shape (windows, K)"
     base, depth = model.n_arms + 1, model.memory - 1  # the digit K stands for "nothing played yet"
     if base**depth > 10**6:
-        raise ValueError(
-            f"`model` has {base}**{depth} windows, more than a million; take fewer arms or a shorter memory"
-        )
+        raise ValueError(f"`model` has {base}**{depth} windows, more than a million: fewer arms or memory")
     window = np.arange(base**depth)
     digits = window[:, None] // base ** np.arange(depth) % base
     arms = np.broadcast_to(np.arange(base - 1), (len(window), base - 1))
@@ -302,19 +282,16 @@ def _follow(choice: np.ndarray, following: np.ndarray, window: int) -> np.ndarra
         window = following[window, actions[-1]]
     return np.array(actions)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #78b23e01
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #17cb5cf6
 def best_sequence(
-    model: TallyingModel,  # at most a million windows of m - 1 actions
-    horizon: int,  # steps T, >= 1
-    *,
-    start: Sequence[int] = (),  # actions already played, the latest last
-) -> tuple[float, np.ndarray]:  # the smallest possible loss, and the actions (T,) that reach it
+    model: TallyingModel,          # at most a million windows of m - 1 actions
+    horizon: int,                  # steps T, >= 1
+    *, start: Sequence[int] = (),  # actions already played, the latest last
+) -> tuple[float, np.ndarray]:     # the smallest possible loss, and the actions (T,) that reach it
     "The comparator of complete policy regret by backward induction, eq. (5)"
     costs, following = _windows(model)
-    value, choice = (
-        np.zeros(len(costs)),
-        np.empty((check_integer("horizon", horizon, low=1), len(costs)), np.int16),
-    )
+    shape = check_integer("horizon", horizon, low=1), len(costs)
+    value, choice = np.zeros(len(costs)), np.empty(shape, np.int16)
     for t in reversed(range(horizon)):
         total = costs + value[following]
         choice[t], value = total.argmin(axis=1), total.min(axis=1)
@@ -412,10 +389,10 @@ def regret_bound(
     sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms
     return (memory - 1) * (n_arms * S + 1) + 4 * n_arms * memory_bound + sampling
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d2e2cc55
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #659bef06
 def epochs_needed(
     gaps: np.ndarray,  # shape (K,), the best arm's is 0
-) -> np.ndarray:  # shape (K,), integers: the best arm plays as long as the last other one
+) -> np.ndarray:       # shape (K,), integers: the best arm plays as long as the last other one
     "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim != 1 or not (np.isfinite(gaps) & (gaps >= 0) & (gaps <= 1)).all() or not (gaps == 0).any():
@@ -423,18 +400,17 @@ def epochs_needed(
     s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1
     return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #262fe03d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f6212bb0
 def instance_bound(
-    gaps: np.ndarray,  # shape (K,), the best arm's is 0
-    memory: int,  # m, or an upper bound of it
+    gaps: np.ndarray,   # shape (K,), the best arm's is 0
+    memory: int,        # m, or an upper bound of it
     memory_bound: int,  # M >= m
-    delta: float,  # chance of failure, in (0, 1)
+    delta: float,       # chance of failure, in (0, 1)
 ) -> float:
     "Bound on the regret (halving) on an instance with these gaps, eq. (15)"
     s_x, K = epochs_needed(gaps), len(gaps)
-    plays = np.array(
-        [sum(memory_bound + epoch_length(s, K, delta) for s in range(1, top + 1)) for top in s_x]
-    )
+    block = lambda s: memory_bound + epoch_length(s, K, delta)
+    plays = np.array([sum(block(s) for s in range(1, top + 1)) for top in s_x])
     return float((memory - 1) * (s_x.sum() + 1) + np.asarray(gaps) @ plays)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #544e8926
@@ -451,24 +427,20 @@ def cyclic_occupancy(
     counts = np.stack([(pair == p).mean(-1) for p in range(n_arms * memory)], axis=-1)
     return counts.reshape(*cycles.shape[:-1], n_arms, memory)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #aae43619
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #37d124a5
 class _Blocks:
     "What a block policy is made of: the block to play, and what is learnt from its mean"
 
     def __init__(
         self,
-        n_arms: int,  # K >= 1
+        n_arms: int,   # K >= 1
         horizon: int,  # steps T, >= 1
     ):
-        self.n_arms, self.horizon = (
-            check_integer("n_arms", n_arms, low=1),
-            check_integer("horizon", horizon, low=1),
-        )
+        self.n_arms = check_integer("n_arms", n_arms, low=1)
+        self.horizon = check_integer("horizon", horizon, low=1)
 
     def _next_block(self) -> tuple[int, int, int]:
-        raise NotImplementedError(
-            "`_next_block` says which arm is played, how many losses are forgotten, how many stored"
-        )
+        raise NotImplementedError("`_next_block` says: the arm, losses to forget, losses to store")
 
     def _learn(self, arm: int, mean: float) -> None:
         raise NotImplementedError("`_learn` takes the mean of a finished block")
@@ -478,8 +450,7 @@ class _Blocks:
         self.block, self._played, self._sum = self._next_block(), 0, 0.0
 
     def finish(
-        self,
-        mean: float,  # mean of the block's stored losses
+        self, mean: float,  # mean of the block's stored losses
     ) -> None:
         "End the current block"
         self._learn(self.block[0], mean)
@@ -504,7 +475,7 @@ class BlockPolicy(_Blocks):
         if self._played == warmup + stored:
             self.finish(self._sum / stored)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #31b27980
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a1710c08
 class _Elimination(BlockPolicy):
     "Epochs of blocks, one for each arm that is left"
 
@@ -513,12 +484,9 @@ class _Elimination(BlockPolicy):
             return self.active_[0], 0, self.horizon
         if not self._waiting:
             self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_), {}
-        length = (
-            epoch_length(self.epoch_, self.n_arms, self.delta)
-            if self.schedule == "halving"
-            else 2**self.epoch_
-        )
-        return self._waiting.pop(0), self.memory_bound, length
+        halving = self.schedule == "halving"
+        stored = epoch_length(self.epoch_, self.n_arms, self.delta) if halving else 2**self.epoch_
+        return self._waiting.pop(0), self.memory_bound, stored
 
     def _radius(self) -> float:
         if self.schedule == "halving":
@@ -533,7 +501,7 @@ class _Elimination(BlockPolicy):
             self.history_.append((self.epoch_, tuple(self.active_), means, radius))
             self.active_ = [x for x, stays in zip(self.active_, survivors(means, radius)) if stays]
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #52ae063c
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d95eded7
 class SuccessiveEliminationREO(_Elimination):
     "Successive elimination with a warm-up at the head of every block, eqs. (10) and (11)"
 
@@ -554,9 +522,7 @@ class SuccessiveEliminationREO(_Elimination):
         self.active_, self.epoch_, self.history_ = list(range(n_arms)), 0, []
         self._waiting, self._means = [], {}
         if memory_bound * n_arms >= horizon:
-            warnings.warn(
-                f"M K = {memory_bound * n_arms} fills the horizon of {horizon} with warm-ups", stacklevel=2
-            )
+            warnings.warn(f"M K = {memory_bound * n_arms} fills T = {horizon} with warm-ups", stacklevel=2)
         self._open()
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #3c8b50fd
@@ -575,17 +541,15 @@ def simulate(
         policy.update(loss)
     return out
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fa5ae60f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b487798f
 def simulate_blocks(
-    policy: BlockPolicy,  # a fresh one
+    policy: BlockPolicy,          # a fresh one
     env: WeightedTallyingBandit,  # one game
-    horizon: int,  # steps, >= 1
-) -> dict[str, np.ndarray]:  # "arms", "lengths" and "expected" losses of the blocks, each (blocks,)
+    horizon: int,                 # steps, >= 1
+) -> dict[str, np.ndarray]:       # "arms", "lengths" and "expected" losses of the blocks, each (blocks,)
     "Play block by block, eq. (3): the law of `simulate` without its loop"
     if env.n_envs != 1 or not isinstance(policy, BlockPolicy):
-        raise ValueError(
-            f"`policy` must be a BlockPolicy and `env` one game, got {type(policy)}, {env.n_envs}"
-        )
+        raise ValueError(f"`policy` must be a BlockPolicy, `env` one game, got {type(policy)}, {env.n_envs}")
     rows, left = [], check_integer("horizon", horizon, low=1)
     while left:
         arm, warmup, stored = policy.block
@@ -605,15 +569,14 @@ def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d3775f8f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a8d6cdb
 class UCB1Loss:
     "UCB1 for losses in many games at once, eq. (20)"
 
     def __init__(
         self,
-        n_arms: int,  # K >= 1
-        *,
-        n_envs: int = 1,  # games in step
+        n_arms: int,           # K >= 1
+        *, n_envs: int = 1,    # games in step
     ):
         self.n_arms, self.time = check_integer("n_arms", n_arms, low=1), 0
         self.counts, self.sums = np.zeros((2, check_integer("n_envs", n_envs, low=1), n_arms))
@@ -624,14 +587,12 @@ class UCB1Loss:
         if self.time < self.n_arms:
             self._arms = np.full(len(self._rows), self.time)
         else:
-            self._arms = ((self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts).argmin(
-                axis=1
-            )
+            index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts
+            self._arms = index.argmin(axis=1)
         return self._arms
 
     def update(
-        self,
-        loss: np.ndarray,  # what the arms cost, shape (n_envs,)
+        self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
         self.sums[self._rows, self._arms] += _taken(loss, len(self._rows))
@@ -708,22 +669,20 @@ class BatchedEXP3(EXP3Loss):
         if self._done == self.batch:
             super().update(self._sum / self.batch)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #109862d9
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a9dc48d7
 class ExploreThenCommit(BlockPolicy):
     "One block an arm, then the arm with the smallest mean"
 
     def __init__(
         self,
-        n_arms: int,  # K >= 1
-        horizon: int,  # steps T, >= 1
-        explore: int,  # stored plays an arm, >= 1
-        warmup: int = 0,  # losses forgotten at the head of each block
+        n_arms: int,       # K >= 1
+        horizon: int,      # steps T, >= 1
+        explore: int,      # stored plays an arm, >= 1
+        warmup: int = 0,   # losses forgotten at the head of each block
     ):
         super().__init__(n_arms, horizon)
-        self.explore, self.warmup = (
-            check_integer("explore", explore, low=1),
-            check_integer("warmup", warmup, low=0),
-        )
+        self.explore = check_integer("explore", explore, low=1)
+        self.warmup = check_integer("warmup", warmup, low=0)
         self.means_ = []
         self._open()
 
@@ -736,25 +695,21 @@ class ExploreThenCommit(BlockPolicy):
         if len(self.means_) < self.n_arms:
             self.means_.append(mean)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c9058f03
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e0d33b5b
 class ExploreThenPlan:
     "Sweeps over all arms at all tallies, then the best sequence for the losses seen; one game, equal weights"
 
     def __init__(
         self,
-        n_arms: int,  # K >= 1
-        horizon: int,  # steps T, > `sweeps` K m
-        memory: int,  # m, known
-        *,
-        sweeps: int = 1,  # looks at each loss; 1 is enough without noise
+        n_arms: int,         # K >= 1
+        horizon: int,        # steps T, > `sweeps` K m
+        memory: int,         # m, known
+        *, sweeps: int = 1,  # looks at each loss; 1 is enough without noise
     ):
-        self.n_arms, self.memory = (
-            check_integer("n_arms", n_arms, low=1),
-            check_integer("memory", memory, low=1),
-        )
-        self.horizon = check_integer(
-            "horizon", horizon, low=n_arms * memory * check_integer("sweeps", sweeps, low=1) + 1
-        )
+        self.n_arms = check_integer("n_arms", n_arms, low=1)
+        self.memory = check_integer("memory", memory, low=1)
+        looks = n_arms * memory * check_integer("sweeps", sweeps, low=1)
+        self.horizon = check_integer("horizon", horizon, low=looks + 1)
         self._actions = np.tile(np.repeat(np.arange(n_arms), memory), sweeps).tolist()
         self._losses = []
 
@@ -763,8 +718,7 @@ class ExploreThenPlan:
         return self._actions[len(self._losses)]
 
     def update(
-        self,
-        loss: float,  # what the arm cost, in [0, 1]
+        self, loss: float,  # what the arm cost, in [0, 1]
     ) -> None:
         "Take the loss of the arm that was selected"
         self._losses.append(np.asarray(loss, dtype=float).item())
@@ -774,7 +728,7 @@ class ExploreThenPlan:
             left = self.horizon - len(self._actions)
             self._actions += best_sequence(seen, left, start=self._actions)[1].tolist()
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8df3e1be
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0269a5e3
 class _CycleSearch:
     "The epochs of SE-TB as a generator that yields arms and is sent their losses"
 
@@ -796,30 +750,26 @@ class _CycleSearch:
             self.ratings_ = (self.occupancy[self.active_] * self.means_).sum((1, 2))
             spread = 32 * self.n_arms * self.memory / (2**s * self.period)
             radius = math.sqrt(spread * math.log(2 * self.n_arms * self.memory * self.epochs / self.delta))
-            self.active_, best = (
-                self.active_[survivors(self.ratings_, radius)],
-                self.active_[self.ratings_.argmin()],
-            )
+            best = self.active_[self.ratings_.argmin()]
+            self.active_ = self.active_[survivors(self.ratings_, radius)]
         while True:
             yield from map(int, self.cycles[best])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0a31de77
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0db88aed
 class SETallying(_CycleSearch):
     "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
 
     def __init__(
         self,
-        n_arms: int,  # K
-        horizon: int,  # a square number T with sqrt(T) >= 4 K m
-        memory: int,  # m, known; equal weights
-        delta: float,  # chance of failure, in (0, 1)
+        n_arms: int,    # K
+        horizon: int,   # a square number T with sqrt(T) >= 4 K m
+        memory: int,    # m, known; equal weights
+        delta: float,   # chance of failure, in (0, 1)
     ):
         self.period = math.isqrt(check_integer("horizon", horizon, low=1))
         self.epochs = int(math.log2(self.period / (4 * n_arms * memory) + 1) + 1e-9)
         if self.period**2 != horizon or self.epochs < 1 or n_arms**self.period > 200_000:
-            raise ValueError(
-                f"`horizon` must be a square >= (4 K m)^2 with K^sqrt(T) <= 200 000, got {horizon}"
-            )
+            raise ValueError(f"`horizon` must be a square >= (4 K m)^2, K^sqrt(T) <= 200 000; got {horizon}")
         self.n_arms, self.memory, self.delta = n_arms, memory, delta
         self.cycles = np.indices((n_arms,) * self.period, dtype=np.int8).reshape(self.period, -1).T
         self.occupancy = cyclic_occupancy(self.cycles, n_arms, memory)
@@ -832,8 +782,7 @@ class SETallying(_CycleSearch):
         return self._arm
 
     def update(
-        self,
-        loss: float,  # what the arm cost, in [0, 1]
+        self, loss: float,  # what the arm cost, in [0, 1]
     ) -> None:
         "Take the loss of the arm that was selected"
         self._arm = self._game.send(loss)
@@ -1022,7 +971,7 @@ def plain_game(
         policy.update(float(rng.random() < mean))
     return total
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #afc643b5
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8c5c0984
 def _peer_steps(n_arms: int, steps: int) -> dict[str, Callable[[], object]]:
     "UCB1 of MABWiser and of river at m = 1, where they are installed"
     arms, cost = list(range(n_arms)), np.random.default_rng(0).integers(0, 2, (steps, n_arms)).astype(float)
@@ -1043,23 +992,22 @@ def _peer_steps(n_arms: int, steps: int) -> dict[str, Callable[[], object]]:
     found = {}
     with suppress(ImportError):
         from mabwiser.mab import MAB, LearningPolicy
+
         found["MABWiser"] = mabwiser
     with suppress(ImportError):
         from river.bandit import UCB
+
         found["river"] = river
     return found
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #2cf4b415
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b4f1cb67
 def race_arms(
-    policy: str,  # "UCB1", "UCB1, m = 1" or "elimination"
-    *,
-    memory: int = 30,  # m, equal weights
-    n_arms: int = 6,  # K
-    batch: int = 256,  # games of the batched arm
-    steps: int = 300,  # steps of a call; for "elimination" the horizon
-) -> dict[
-    str, tuple[Callable[[], object], int]
-]:  # name -> call, and game steps a call makes; the plain loop first
+    policy: str,           # "UCB1", "UCB1, m = 1" or "elimination"
+    *, memory: int = 30,   # m, equal weights
+    n_arms: int = 6,       # K
+    batch: int = 256,      # games of the batched arm
+    steps: int = 300,      # steps of a call; for "elimination" the horizon
+) -> dict[str, tuple[Callable, int]]:  # name -> call, and game steps a call makes; the plain loop first
     "What the benchmark races"
     memory = 1 if policy == "UCB1, m = 1" else memory
     tables, w = np.random.default_rng(0).random((n_arms, memory)), np.ones(memory)
@@ -1067,10 +1015,8 @@ def race_arms(
     if policy == "elimination":
         tables[:] = np.linspace(0.2, 0.8, n_arms)[:, None]
         own = lambda: SuccessiveEliminationREO(n_arms, steps, memory)
-        return {
-            "plain": (lambda: plain_game(own(), tables.tolist(), steps), steps),
-            "blocks": (lambda: simulate_blocks(own(), game(1), steps), steps),
-        }
+        return {"plain": (lambda: plain_game(own(), tables.tolist(), steps), steps),
+                "blocks": (lambda: simulate_blocks(own(), game(1), steps), steps)}
     check_choice("policy", policy, ("UCB1", "UCB1, m = 1", "elimination"))
     arms = {"plain": (lambda: plain_game(_PlainUCB(n_arms), tables.tolist(), steps), steps)}
     if memory == 1:
@@ -1079,7 +1025,7 @@ def race_arms(
         arms[f"{B} games"] = (lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps), B * steps)
     return arms
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f2ff55e1
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a30ef2ae
 def benchmark(
     settings: Settings,  # where rows are stored; the race runs on the CPU
     *,
@@ -1095,15 +1041,15 @@ def benchmark(
     rows = []
     for policy, options in cases:
         raced = race_arms(policy, **options)
-        timings = bench.time_pairs(
-            {name: call for name, (call, _) in raced.items()}, repeats=repeats, warmup=1
-        )
+        calls = {name: call for name, (call, _) in raced.items()}
+        timings = bench.time_pairs(calls, repeats=repeats, warmup=1)
         case = ", ".join([policy, *(f"{key} = {value}" for key, value in options.items())])
         facts = dict(n_arms=6, memory=30) | options
-        steps = [n for _, n in raced.values()]
-        for row, n in zip(
-            bench.timing_rows("tallying_bandits", case, timings, policy=policy, **facts), steps
-        ):
+        steps, new = (
+            [n for _, n in raced.values()],
+            bench.timing_rows("tallying_bandits", case, timings, **facts),
+        )
+        for row, n in zip(new, steps):
             per = steps[0] / n
             rows.append(row | {key: row[key] * per for key in ("ratio", "ratio_low", "ratio_high")})
     return rows
