@@ -143,3 +143,17 @@ for (n, c, b), dtype in itertools.product(((16, 128, 256), (8, 64, 128), (32, 25
     case = f"N = {n}, C = {c}, B = {b}, {name(dtype)}"
     TABLE.append(Row("ponita", case, call, product=True))
 TABLE.append(Row("ponita", "autocast to bfloat16", lambda: convolved(16, 128, 256, torch.float32, True), product=True))
+
+# ---- tallying bandits ------------------------------------------------------------------------------------------------
+
+from weightbook.estimation.tallying_bandits import ucb_games  # noqa: E402
+
+
+def games(arms: int, memory: int, points: int) -> None:
+    draw = lambda *shape: torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # noqa: E731
+    ucb_games(draw(arms, points), draw(memory), draw(4, 8))
+
+
+for arms, memory, points in ((6, 30, 30), (24, 300, 50), (1, 1, 1)):
+    call = lambda args=(arms, memory, points): games(*args)
+    TABLE.append(Row("tallying_bandits", f"K = {arms}, m = {memory}, {points} points", call))
