@@ -89,7 +89,8 @@ def breaks(
         pytestmark = pytest.mark.xdist_group(f"breaks of {chapter}")  # one derivation serves them all
 
         @pytest.fixture(scope="class")
-        def found(self):
+        @classmethod
+        def found(cls):
             from weightbook.book.ledger import find_notebook
 
             cells = sources() if sources else chapter_code.derivation(chapter, until, aside)
