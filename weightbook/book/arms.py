@@ -300,9 +300,9 @@ class Arm:
         "Digest of what runs, its arguments, and the profile, seed and kind of device"
         return self._key(args, kwargs)[0]
 
-    def _key(self, args: Sequence, kwargs: Mapping, reach: Reach | None = None) -> tuple[str, dict[str, str]]:
-        "The key, and the texts of the page's cells that it was taken from; many calls may share what was reached"
-        reach = reach or Reach()
+    def _key(self, args: Sequence, kwargs: Mapping) -> tuple[str, dict[str, str]]:
+        "The key, and the texts of the page's cells that it was taken from"
+        reach = Reach()
         arguments = _known_arguments(self.function, args, kwargs)
         parts = [reach(self.function), reach(arguments), *_context_of(self.arms.settings)]
         return _sha256(repr(parts).encode())[:32], reach.pages
@@ -428,8 +428,7 @@ def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str)
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    reach = Reach()
-    keys = [arm._key((), call, reach)[0] for call in calls]
+    keys = [arm.key(**call) for call in calls]
     found = {key: _look_up(arm, key) for key in dict.fromkeys(keys)}
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
     run = Parallel(n_jobs=jobs, return_as="generator_unordered")
