@@ -313,7 +313,8 @@ def cross_entropy(model):
 
 
 TestSGD = battery.optimiser(
-    with_optimizer(lambda m: wc.compander_optimizer(m, lr=0.05, momentum=0.9, weight_decay=0.01)), cross_entropy)
+    with_optimizer(lambda m: wc.compander_optimizer(m, lr=0.05, momentum=0.9, weight_decay=0.01)), cross_entropy,
+    known={"a_closure_gives_the_loss_before_the_step": "the decay is added before the closure computes the gradient"})
 TestAdam = battery.optimiser(with_optimizer(lambda m: wc.CompanderAdam(m, 0.01, weight_decay=0.01)), cross_entropy)
 TestLearnableAdam = battery.optimiser(with_optimizer(lambda m: wc.CompanderAdam(m, 0.01), learnable=True), cross_entropy)
 

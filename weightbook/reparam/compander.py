@@ -34,6 +34,9 @@ from ..blocks.training import accuracy, bfloat16_pays, evaluate, fit, make_accel
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings, require
 
+# %% ../../nbs/reparam/01_compander.ipynb #3038d5dd
+from ..blocks.kernels import kernel_operator
+
 # %% ../../nbs/reparam/01_compander.ipynb #cd9a854e
 class _Shape(NamedTuple):
     "An odd, increasing function f of u = v / b"
@@ -214,7 +217,7 @@ class _Compand(torch.autograd.Function):
 
     @staticmethod
     def forward(v: Tensor, a: Tensor, b: Tensor, shape: str) -> Tensor:
-        if _use_kernel(shape, v):
+        if _use_kernel(shape, v, a, b):
             return _launch_forward(v, a, b)
         return (a * _SHAPES[shape].value(_wide(v) / b)).to(v.dtype)
 
@@ -227,8 +230,9 @@ class _Compand(torch.autograd.Function):
     def backward(ctx, g: Tensor) -> tuple:
         v, a, b = ctx.saved_tensors
         scalars = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        if not torch.is_grad_enabled() and _use_kernel(ctx.shape, v, g):
-            return *_launch_backward(v, g, a, b, scalars), None
+        if not torch.is_grad_enabled() and _use_kernel(ctx.shape, v, g, a, b):
+            g_v, sums = _launch_backward(v, g, a, b, scalars)
+            return (g_v, sums[0].to(a.dtype), sums[1].to(b.dtype), None) if scalars else (g_v, None, None, None)
         u, g = _wide(v), _wide(g)
         g_v = g * compand_slope(u, a, b, shape=ctx.shape)
         if not scalars:
@@ -731,6 +735,7 @@ def _compand_backward_kernel(
 _BLOCK = 1024
 
 
+@kernel_operator(compand_reference)
 def _launch_forward(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
     "Effective weights by the kernel"
     v = v.contiguous()
@@ -740,14 +745,20 @@ def _launch_forward(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return w
 
 
-def _launch_backward(v: Tensor, g: Tensor, a: Tensor, b: Tensor, scalars: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    "Gradients of v and, if asked for, of a and b by the kernel"
+def _backward_reference(v: Tensor, g: Tensor, a: Tensor, b: Tensor, scalars: bool) -> tuple[Tensor, Tensor]:
+    "Eqs. (3) and (4) for the arctangent, in plain PyTorch"
+    g_v = g * compand_slope(v, a, b)
+    return g_v, torch.stack([(g * torch.atan(v / b)).sum(), -(g_v * (v / b)).sum()]).float()
+
+
+@kernel_operator(_backward_reference)
+def _launch_backward(v: Tensor, g: Tensor, a: Tensor, b: Tensor, scalars: bool) -> tuple[Tensor, Tensor]:
+    "Gradient of v and, if asked for, those of a and b in (2,) by the kernel"
     v, g, blocks = v.contiguous(), g.contiguous(), triton.cdiv(v.numel(), _BLOCK)
     g_v, sums = torch.empty_like(v), torch.zeros(max(blocks, 1), 2, dtype=torch.float32, device=v.device)
     if blocks:
         _compand_backward_kernel[(blocks,)](v, g, g_v, sums, a, b, v.numel(), *_ATAN, SCALARS=scalars, BLOCK=_BLOCK)
-    g_a, g_b = sums.sum(0)
-    return (g_v, g_a.to(a.dtype), g_b.to(b.dtype)) if scalars else (g_v, None, None)
+    return g_v, sums.sum(0)
 
 # %% ../../nbs/reparam/01_compander.ipynb #76021581
 class _Unfused(WeightCompander):
