@@ -1360,6 +1360,7 @@ def product_arms(
     dense, x, weight = dense.to(device, dtype), x.to(device, dtype), PackedWeight.pack(q.to(device).to(dtype=dtype))
     arms = {f"dense {str(dtype)[6:]}": lambda: F.linear(x, dense), "packed": lambda: packed_linear(x, weight)}
     if dtype == torch.float32:
+        arms["tables"] = lambda: _packed_linear_cpu(x, weight)
         arms["dense bfloat16"] = functools.partial(F.linear, x.bfloat16(), dense.bfloat16())
         with contextlib.suppress(ValueError):
             arms["int4 kernel, bfloat16"] = functools.partial(Int4Product(weight), x)
