@@ -61,7 +61,7 @@ def packed(bits: int, dim: str, cols: int, group: int, dtype: torch.dtype) -> No
 
 
 for bits, dim, (cols, group) in itertools.product(range(1, 9), ("oc", "ic"), ((2048, 64), (2048, 128), (576, 64))):
-    if dim == "oc" or (cols, group) != (2048, 128):
+    if (cols, group) == (2048, 64) or bits in (3, 4) and (dim == "oc" or cols == 576):
         call = lambda args=(bits, dim, cols, group, torch.float16): packed(*args)
         count = 8 * 2 ** (4096 // (bits * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
         whole = cols == 2048
