@@ -63,7 +63,7 @@ def packed(bits: int, dim: str, cols: int, group: int, dtype: torch.dtype) -> No
 for bits, dim, (cols, group) in itertools.product(range(1, 9), ("oc", "ic"), ((2048, 64), (2048, 128), (576, 64))):
     if (cols, group) == (2048, 64) or bits in (3, 4) and (dim == "oc" or cols == 576):
         call = lambda args=(bits, dim, cols, group, torch.float16): packed(*args)
-        count = 8 * 2 ** (4096 // (bits * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
+        count = 8 * 2 ** (4096 // (max(bits, 2) * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
         whole = cols == 2048
         case = f"product, {bits} bits, {dim}, groups of {group}, {cols} inputs, float16"
         TABLE.append(Row("quantizers", case, call, wide=whole, count=count if whole else 0, bytes=(bits / 8 + 3 / group) if whole else 0))

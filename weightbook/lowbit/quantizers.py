@@ -1070,7 +1070,7 @@ def _launch_packed(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits:
     "Launch the kernel for x (B, I)"
     (batch, cols), rows, octets, oc = x.shape, len(packed), x.shape[1] // 8, dim == "oc"
     group, tall = (group_size, 8) if oc else (64 if cols % 64 == 0 else 32, math.gcd(group_size, 8))
-    groups, words = max(1, 4096 // (bits * group)), octets * bits // 4
+    groups, words = max(1, 4096 // (max(bits, 2) * group)), octets * bits // 4
     tiles, blocks, wide = triton.cdiv(rows, tall), cols // group, triton.next_power_of_2(groups)
     cuts = min(triton.cdiv(1024, tiles * batch), triton.cdiv(blocks, wide))
     vec = math.gcd(4, words) if bits in (1, 2, 4, 8) else math.gcd(4, words, octets // 4)  # words that lie together
