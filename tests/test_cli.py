@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from weightbook.book import cli
+from weightbook.book import cli, pages
 
 pytestmark = pytest.mark.xdist_group("kernel")  # kernels started at the same moment may take the same port
 
@@ -172,7 +172,7 @@ def test_a_wrong_call_is_a_usage_error(case, book):
 
 
 def test_outside_of_a_clone_the_command_says_so(book, monkeypatch):
-    monkeypatch.setattr(cli, "find_root", lambda: None)
+    monkeypatch.setattr(pages, "find_root", lambda: None)
     assert "no clone of the book" in run("check", status=2).stderr
 
 
