@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -366,11 +367,16 @@ def test_serve_needs_a_site(book):
 def test_help_is_quick():
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        before = children_cpu()
         running = start("--help")
         assert "reproduce" in running.communicate(timeout=30)[0]
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 1.0
+        seconds.append(children_cpu() - before)
+    assert min(seconds) < 1.0  # of computing: a busy machine makes nobody slow
+
+
+def children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_version(book):
