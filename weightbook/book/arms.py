@@ -25,6 +25,7 @@ from functools import lru_cache, update_wrapper
 from pathlib import Path
 from typing import Any
 
+# %% ../../nbs/book/arms.ipynb #cafc773a
 import numpy as np
 
 from .digest import IGNORED, Reach
@@ -53,7 +54,8 @@ class _Writer:
 
     def _items(self, value: Any, where: str) -> Any:
         kind = type(value).__name__
-        items = [self(item, f"{where}[{i}]") for i, item in enumerate(sorted(value) if "set" in kind else value)]
+        items = [self(item, f"{where}[{i}]")
+                 for i, item in enumerate(sorted(value) if "set" in kind else value)]
         return items if kind == "list" else {"$": kind, "items": items}
 
     def _mapping(self, value: Mapping, where: str) -> Any:
@@ -65,7 +67,8 @@ class _Writer:
     def _array(self, value: Any, where: str) -> Any:
         root = type(value).__module__.partition(".")[0]
         if root == "pandas" and hasattr(value, "columns"):
-            columns = [[self(name), self(value[name].tolist(), f"{where}[{name!r}]")] for name in value.columns]
+            columns = [[self(name), self(value[name].tolist(), f"{where}[{name!r}]")]
+                       for name in value.columns]
             return {"$": "table", "columns": columns, "index": self(value.index.tolist(), where)}
         if root == "torch" and hasattr(value, "detach"):
             return self._numbers(*_from_torch(value), where)
@@ -95,7 +98,7 @@ def _from_torch(tensor: Any) -> tuple[np.ndarray, str]:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), name
 
-
+# %% ../../nbs/book/arms.ipynb #8cdbad66
 def _to_torch(array: np.ndarray, name: str) -> Any:
     import torch
 
@@ -112,19 +115,20 @@ def _read(value: Any, large: Mapping[str, np.ndarray]) -> Any:
         return {key: _read(item, large) for key, item in value.items()}
     return _READERS[value["$"]](value, large)
 
-
+# %% ../../nbs/book/arms.ipynb #584aa6ba
 def _read_array(value: dict, large: Mapping[str, np.ndarray]) -> Any:
     items = None if "file" in value else [_read(item, large) for item in value["is"]]
     array = large[value["file"]] if items is None else np.array(items, dtype=value["dtype"])
     array = array.reshape(value["shape"])
     return _to_torch(array, value["torch"]) if "torch" in value else array
 
-
+# %% ../../nbs/book/arms.ipynb #96f4055c
 def _read_table(value: dict, large: Mapping[str, np.ndarray]) -> Any:
     import pandas as pd
 
     columns = [(_read(name, large), _read(items, large)) for name, items in value["columns"]]
-    table = pd.DataFrame({i: items for i, (_, items) in enumerate(columns)}, index=_read(value["index"], large))
+    table = pd.DataFrame({i: items for i, (_, items) in enumerate(columns)},
+                         index=_read(value["index"], large))
     table.columns = [name for name, _ in columns]
     return table
 
@@ -148,7 +152,7 @@ def encode(
     write = _Writer()
     return write(value), write.large
 
-
+# %% ../../nbs/book/arms.ipynb #fe20d695
 def decode(
     content: Any,  # from `encode`
     large: Mapping[str, np.ndarray] | None = None,  # its large arrays
@@ -160,7 +164,7 @@ def decode(
 _LOADED: dict[str, str] = {}  # name -> digest of what was handed out in this process
 _RESOLVERS: list[Callable[[str, Settings], str | None]] = []
 
-
+# %% ../../nbs/book/arms.ipynb #fb45e69b
 def report_data(
     name: str,     # what was asked for, such as "wikitext-2/test"
     content: str,  # digest of what was handed out, such as "sha256:1f0e…" or "stand-in:…"
@@ -168,9 +172,9 @@ def report_data(
     "Note that this process has loaded some data"
     _LOADED[name] = content
 
-
+# %% ../../nbs/book/arms.ipynb #25cc59dc
 def resolves_data(
-    resolver: Callable[[str, Settings], str | None],  # name -> digest of what this machine would hand out; None: it lacks it
+    resolver: Callable[[str, Settings], str | None],  # name -> digest of what is here; None: it lacks it
 ) -> Callable[[str, Settings], str | None]:           # the same, so that this serves as a decorator
     "Register how to find the content that a name stands for"
     if resolver.__qualname__ not in {known.__qualname__ for known in _RESOLVERS}:
@@ -192,12 +196,13 @@ def _private(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.name == "posix":
         if folder.stat().st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to somebody else: set another cache folder (WEIGHTBOOK_CACHE)")
+            raise PermissionError(
+                f"{folder} belongs to somebody else: set another cache folder (WEIGHTBOOK_CACHE)")
         if stat.S_IMODE(folder.stat().st_mode) != 0o700:
             folder.chmod(0o700)
     return folder
 
-
+# %% ../../nbs/book/arms.ipynb #08f50181
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -213,7 +218,7 @@ def _write_record(path: Path, record: dict, large: Mapping[str, np.ndarray]) -> 
     write_atomic(path, json.dumps(record, ensure_ascii=False, allow_nan=False))
     return record
 
-
+# %% ../../nbs/book/arms.ipynb #752ef05a
 def _read_record(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
     "A record and its arrays; None when there is none or it is damaged, which is said"
     try:
@@ -255,7 +260,7 @@ class Arms:
 
     def __call__(
         self,
-        function: Callable,  # plain arguments in, numbers and arrays out; it calls the arms it builds on inside itself
+        function: Callable,  # plain arguments in, numbers and arrays out; calls the arms it builds on itself
     ) -> "Arm":
         "Make a function an arm"
         return Arm(function, self)
@@ -278,7 +283,7 @@ def _context_of(settings: Settings) -> tuple[str, int, str]:
     "What of the settings every arm depends on"
     return settings.profile, settings.seed, settings.device.partition(":")[0]
 
-
+# %% ../../nbs/book/arms.ipynb #02664329
 def _known_arguments(function: Callable, args: Sequence, kwargs: Mapping) -> dict[str, Any]:
     "The arguments by name, with defaults, without those that only say how many at once"
     bound = inspect.signature(function).bind(*args, **kwargs)
@@ -320,7 +325,7 @@ class Arm:
     def many(
         self,
         calls: Sequence[Mapping[str, Any]],  # keyword arguments of each call
-        *, jobs: int | None = None,  # processes, as `n_jobs` of joblib; None: as `joblib.parallel_config` says, or 1
+        *, jobs: int | None = None,  # as `n_jobs` of joblib; None: as `joblib.parallel_config` says, or 1
         desc: str = "",              # shown beside the bar
     ) -> list[Finished]:             # in the order of `calls`
         "Many arms at once; those that are finished are kept at once, whatever happens to the others"
@@ -333,7 +338,7 @@ def _timed(function: Callable, args: Sequence, kwargs: Mapping) -> tuple[Any, fl
     value = function(*args, **kwargs)
     return value, time.perf_counter() - started, dict(_LOADED)
 
-
+# %% ../../nbs/book/arms.ipynb #27d1410a
 def _threads() -> int:
     import torch
 
@@ -346,11 +351,12 @@ def _stamp(key: str, seconds: float, settings: Settings) -> dict[str, Any]:
     made |= {"device": settings.device, "threads": _threads(), "date": date.today().isoformat()}
     return made | {"profile": settings.profile, "seed": settings.seed}
 
-
+# %% ../../nbs/book/arms.ipynb #e8a9c9b4
 def _keep(arm: Arm, key: str, made: tuple, args: Sequence, kwargs: Mapping) -> Finished:
     "Write what `_timed` has made; a result whose code has changed meanwhile is refused"
     if arm.key(*args, **kwargs) != key:
-        raise RuntimeError(f"the code or the arguments of `{arm.__name__}` changed while it ran: its result is not kept")
+        raise RuntimeError(
+            f"the code or the arguments of `{arm.__name__}` changed while it ran: its result is not kept")
     value, seconds, loaded = made
     content, large = encode(value)
     stamp = _stamp(key, seconds, arm.arms.settings)
@@ -359,7 +365,7 @@ def _keep(arm: Arm, key: str, made: tuple, args: Sequence, kwargs: Mapping) -> F
     record = {"arm": arm.__name__, "arguments": given, "value": content, "data": dict(loaded), "stamp": stamp}
     return _use(arm, _write_record(_path(arm, key), record, large), value)
 
-
+# %% ../../nbs/book/arms.ipynb #38e40f2b
 def _path(arm: Arm, key: str) -> Path:
     return arm.arms.settings.cache / "arms" / arm.arms.chapter / f"{arm.__name__}-{key}.json"
 
@@ -373,7 +379,7 @@ def _use(arm: Arm, record: dict, value: Any) -> Finished:
         write_atomic(Path(stage) / "arms" / arm.arms.chapter / f"{stamp['key']}.json", light)
     return Finished(value, stamp)
 
-
+# %% ../../nbs/book/arms.ipynb #c035ca49
 def _look_up(arm: Arm, key: str) -> Finished | None:
     "The kept arm: from the cache, or from the repository; None when it has to be made"
     if _is_wanted_fresh(key):
@@ -394,14 +400,14 @@ def _is_wanted_fresh(key: str) -> bool:
     wanted = os.environ.get("WEIGHTBOOK_FRESH", "")
     return wanted == "all" and key not in _MADE or key in wanted.split(",")
 
-
+# %% ../../nbs/book/arms.ipynb #7f3eb5f5
 def _candidates(arm: Arm, key: str) -> list[tuple[dict, dict]]:
     "Records under a key: the reader's own, then the committed one"
     own = _read_record(_path(arm, key))
     committed = committed_arms(arm.arms.chapter).get(key)
     return ([own] if own else []) + ([(committed, {})] if committed else [])
 
-
+# %% ../../nbs/book/arms.ipynb #4bb0f8b7
 _MADE: set[str] = set()  # keys that were made in this process, which a fresh run does not make twice
 
 # %% ../../nbs/book/arms.ipynb #e4505b27
@@ -415,7 +421,7 @@ def committed_arms(
         return {}
     return {record["stamp"]["key"]: record for record in _committed(path, path.stat().st_mtime_ns)}
 
-
+# %% ../../nbs/book/arms.ipynb #a957e065
 @lru_cache(maxsize=32)
 def _committed(path: Path, version: int) -> tuple[dict, ...]:
     "The records of a committed file, read once for each version of it"
@@ -436,11 +442,12 @@ def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str)
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
     run = Parallel(n_jobs=jobs, return_as="generator_unordered")
     made = run(delayed(_elsewhere)(arm, key, call) for key, call in missing.items())
-    for key, call, result in tqdm(made, total=len(missing), desc=desc or arm.__name__, disable=None, leave=False):
+    for key, call, result in tqdm(made, total=len(missing),
+                                  desc=desc or arm.__name__, disable=None, leave=False):
         found[key] = _keep(arm, key, result, (), call)
     return [found[key] for key in keys]
 
-
+# %% ../../nbs/book/arms.ipynb #af0619e8
 def _elsewhere(arm: Arm, key: str, call: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], tuple]:
     "One arm, perhaps in another process"
     return key, call, _timed(arm.function, (), call)
@@ -450,15 +457,16 @@ def _pack(arm: Arm) -> dict[str, Any]:
     "What a worker needs of an arm"
     reach = Reach()
     reach(arm.function)
-    return {"function": arm.function, "chapter": arm.arms.chapter, "settings": arm.arms.settings, "pages": reach.pages}
+    return {"function": arm.function, "chapter": arm.arms.chapter,
+            "settings": arm.arms.settings, "pages": reach.pages}
 
-
+# %% ../../nbs/book/arms.ipynb #c878bbc3
 def _unpack(packed: Mapping[str, Any]) -> Arm:
     for filename, text in packed["pages"].items():
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     return Arm(packed["function"], Arms(packed["chapter"], settings=packed["settings"]))
 
-
+# %% ../../nbs/book/arms.ipynb #7d3915c3
 Arm.__reduce__ = lambda self: (_unpack, (_pack(self),))
 
 # %% ../../nbs/book/arms.ipynb #78f0f9c3
@@ -466,11 +474,12 @@ def arms_file(
     records: Sequence[dict],  # records, see `committed_arms`
 ) -> str:                     # JSON, one record a line, sorted by arm and key
     "The text of a committed file of arms"
-    ordered = sorted(records, key=lambda r: (r["arm"], json.dumps(r["arguments"], sort_keys=True), r["stamp"]["key"]))
+    ordered = sorted(records,
+                     key=lambda r: (r["arm"], json.dumps(r["arguments"], sort_keys=True), r["stamp"]["key"]))
     lines = ",\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in ordered)
     return '{"arms": [\n' + lines + "\n]}\n"
 
-
+# %% ../../nbs/book/arms.ipynb #779ab57e
 def finished_arms(
     chapter: str,        # its name
     *, settings: Settings,  # whose cache, and which profile
@@ -489,15 +498,16 @@ class ArmsCost:
     seconds: float  # of all together
     oldest: str     # date of the oldest, "" without arms
 
-
+# %% ../../nbs/book/arms.ipynb #545af2b1
 def cost_of(
     records: Sequence[dict],  # records of arms
 ) -> ArmsCost:
     "Count, total seconds and oldest date of arms"
     stamps = [record["stamp"] for record in records]
-    return ArmsCost(len(stamps), math.fsum(s["seconds"] for s in stamps), min((s["date"] for s in stamps), default=""))
+    return ArmsCost(len(stamps), math.fsum(s["seconds"] for s in stamps),
+                    min((s["date"] for s in stamps), default=""))
 
-
+# %% ../../nbs/book/arms.ipynb #b01c59a3
 def arms_cost(
     chapter: str,  # its name
 ) -> ArmsCost:
@@ -513,10 +523,12 @@ def largest_difference(
     if isinstance(old, dict) and isinstance(new, dict):
         keys = (set(old) | set(new)) - {"seconds"}
         same = all(key in old and key in new for key in keys)
-        return max((largest_difference(old[key], new[key]) for key in keys), default=0.0) if same else math.inf
+        return (max((largest_difference(old[key], new[key]) for key in keys), default=0.0)
+                if same else math.inf)
     if isinstance(old, list) and isinstance(new, list):
         pairs = list(zip(old, new, strict=False))
-        return max((largest_difference(a, b) for a, b in pairs), default=0.0) if len(old) == len(new) else math.inf
+        return (max((largest_difference(a, b) for a, b in pairs), default=0.0)
+                if len(old) == len(new) else math.inf)
     if old == new:
         return 0.0
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (old, new))
