@@ -33,12 +33,14 @@ plans = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12)), min_size=1, m
 
 
 @settings(max_examples=80, deadline=None)
-@given(plan=plans, kind=st.sampled_from(["equal", "geometric", "general"]), m=st.integers(1, 9), seed=st.integers(0, 99))
+@given(
+    plan=plans, kind=st.sampled_from(["equal", "geometric", "general"]), m=st.integers(1, 9), seed=st.integers(0, 99)
+)
 def test_steps_blocks_and_sequences_agree(plan, kind, m, seed):
     w = weights_of(kind, m, seed)
     actions = np.repeat([a for a, _ in plan], [n for _, n in plan])
     tally = [sum(w[i] * (actions[t - i] == actions[t]) for i in range(min(m, t + 1))) for t in range(len(actions))]
-    wanted = np.array([LOSSES[a](y / w.sum()) if a != 1 else 0.35 for a, y in zip(actions, tally)])
+    wanted = np.array([LOSSES[a](y / w.sum()) if a != 1 else 0.35 for a, y in zip(actions, tally, strict=True)])
     game = tb.WeightedTallyingBandit(LOSSES, w, noise="none")
     assert_close(tb.play_tallies(actions, w), np.array(tally), rtol=1e-12)
     assert_close(game.sequence_losses(actions), wanted, rtol=1e-9)
@@ -48,7 +50,10 @@ def test_steps_blocks_and_sequences_agree(plan, kind, m, seed):
     assert_close(np.concatenate([game.play_block(a, n)[0] for a, n in plan]), wanted, rtol=1e-9)
     assert_close(game.tallies, after, rtol=1e-9)
     game.reset()
-    mixed = [game.play_block(a, n)[0] if i % 2 else np.array([game.step(a).item() for _ in range(n)]) for i, (a, n) in enumerate(plan)]
+    mixed = [
+        game.play_block(a, n)[0] if i % 2 else np.array([game.step(a).item() for _ in range(n)])
+        for i, (a, n) in enumerate(plan)
+    ]
     assert_close(np.concatenate(mixed), wanted, rtol=1e-9)
 
 
@@ -59,9 +64,12 @@ def test_games_of_a_batch_are_independent():
     for t in range(40):
         a = rng.integers(3, size=3)
         if t % 5:
-            together, apart = game.step(a), [g.step(int(x)).item() for g, x in zip(alone, a)]
+            together, apart = game.step(a), [g.step(int(x)).item() for g, x in zip(alone, a, strict=True)]
         else:
-            together, apart = game.play_block(a, 3).sum(1), [g.play_block(int(x), 3).sum() for g, x in zip(alone, a)]
+            together, apart = (
+                game.play_block(a, 3).sum(1),
+                [g.play_block(int(x), 3).sum() for g, x in zip(alone, a, strict=True)],
+            )
         assert_close(together, np.array(apart), rtol=1e-12)
 
 
@@ -144,7 +152,11 @@ def test_ucb1_is_that_of_mabwiser_and_of_river(seed):
     mab, bandit = pytest.importorskip("mabwiser.mab"), pytest.importorskip("river.bandit")
     K, T = 4, 300
     cost = draws(K, T, seed) * 0.9 + 0.05 * np.random.default_rng(seed).random((T, K))  # no ties
-    ours, theirs, third = tb.UCB1Loss(K), mab.MAB(list(range(K)), mab.LearningPolicy.UCB1(alpha=1)), bandit.UCB(delta=1, seed=0)
+    ours, theirs, third = (
+        tb.UCB1Loss(K),
+        mab.MAB(list(range(K)), mab.LearningPolicy.UCB1(alpha=1)),
+        bandit.UCB(delta=1, seed=0),
+    )
     first = np.arange(K)
     theirs.fit(first.tolist(), (-cost[first, first]).tolist())
     for x in first:
@@ -199,7 +211,10 @@ def test_ucb1_of_a_batch_is_that_of_each_game():
 @pytest.mark.parametrize("weights", ["equal", "geometric", "general"])
 def test_without_noise_steps_and_blocks_are_the_same(schedule, weights):
     w, h = weights_of(weights, 7, 1), np.random.default_rng(4).random((4, 7))
-    make = lambda: (tb.SuccessiveEliminationREO(4, 1500, 5, 0.1, schedule=schedule), tb.WeightedTallyingBandit(h, w, noise="none"))  # noqa: E731
+    def make():
+        policy = tb.SuccessiveEliminationREO(4, 1500, 5, 0.1, schedule=schedule)
+        return policy, tb.WeightedTallyingBandit(h, w, noise="none")
+
     steps, blocks = tb.simulate(*make(), 1500), tb.simulate_blocks(*make(), 1500)
     assert (steps["actions"][0] == np.repeat(blocks["arms"], blocks["lengths"])).all()
     edges = np.cumsum([0, *blocks["lengths"][:-1]])
@@ -209,8 +224,10 @@ def test_without_noise_steps_and_blocks_are_the_same(schedule, weights):
 def test_the_doubling_schedule_has_its_radius():
     policy = tb.SuccessiveEliminationREO(6, 20_000, 30, 0.05, schedule="doubling")
     epochs = math.ceil(math.log2(20_000 / 6 + 1))
-    seen = tb.simulate_blocks(policy, tb.WeightedTallyingBandit(np.linspace(0.1, 0.9, 6)[:, None], np.ones(1), seed=0), 20_000)
-    for s, arms, _, radius in policy.history_:
+    seen = tb.simulate_blocks(
+        policy, tb.WeightedTallyingBandit(np.linspace(0.1, 0.9, 6)[:, None], np.ones(1), seed=0), 20_000
+    )
+    for s, _, _, radius in policy.history_:
         assert_close(radius, math.sqrt(math.log(2 * 6 * epochs / 0.05) / (2 * 2**s)), rtol=1e-12)
     assert seen["lengths"][0] == 30 + 2 and policy.active_ == [0]
 
@@ -246,7 +263,9 @@ def test_explore_then_commit_takes_the_smallest_mean():
 
 def test_the_plain_loop_is_the_game():
     h = np.random.default_rng(5).random((3, 4))
-    ours = tb.simulate(tb.ExploreThenCommit(3, 60, 5), tb.WeightedTallyingBandit(h, UNIT, noise="none"), 15)["expected"].sum()
+    ours = tb.simulate(tb.ExploreThenCommit(3, 60, 5), tb.WeightedTallyingBandit(h, UNIT, noise="none"), 15)[
+        "expected"
+    ].sum()
     assert_close(tb.plain_game(tb.ExploreThenCommit(3, 60, 5), h.tolist(), 15), ours, rtol=1e-12)
     plain, fast = tb._PlainUCB(3), tb.UCB1Loss(3)
     rng = random.Random(0)
@@ -315,7 +334,11 @@ BAD = {
     "arm": (lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).step(3), ValueError, "`action`"),
     "negative arm": (lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).step(-1), ValueError, "`action`"),
     "arm type": (lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).step(0.0), ValueError, "`action`"),
-    "arms of other games": (lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).step(np.array([0, 1])), ValueError, "`action`"),
+    "arms of other games": (
+        lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).step(np.array([0, 1])),
+        ValueError,
+        "`action`",
+    ),
     "length": (lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).play_block(0, 0), ValueError, "`length`"),
     "warm-up": (lambda: tb.WeightedTallyingBandit(LOSSES, UNIT).block_total(0, 3, -1), ValueError, "`warmup`"),
     "windows": (lambda: tb.best_sequence(tb.TallyingModel(LOSSES, np.ones(20)), 5), ValueError, "windows"),
@@ -344,7 +367,11 @@ BAD = {
     "batch": (lambda: tb.BatchedEXP3(2, 10, batch=-1), ValueError, "`batch`"),
     "too short to plan": (lambda: tb.ExploreThenPlan(2, 4, 2), ValueError, "`horizon`"),
     "no square": (lambda: tb.SETallying(2, 255, 2, 0.1), ValueError, "square"),
-    "blocks of a stepper": (lambda: tb.simulate_blocks(tb.UCB1Loss(3), tb.WeightedTallyingBandit(LOSSES, UNIT), 5), ValueError, "BlockPolicy"),
+    "blocks of a stepper": (
+        lambda: tb.simulate_blocks(tb.UCB1Loss(3), tb.WeightedTallyingBandit(LOSSES, UNIT), 5),
+        ValueError,
+        "BlockPolicy",
+    ),
     "log": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0.1]), UNIT), ValueError, "`log`"),
     "NaN in a log": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=NAN), UNIT), ValueError, "`log`"),
     "empty log": (lambda: tb.tally_losses(dict(arm=[], loss=[]), UNIT), ValueError, "`log`"),
@@ -364,12 +391,21 @@ test_bad_input = battery.errors(BAD)
 # tag of the equation -> (what the page says, what is put in its place)
 BREAKS = {
     1: [
-        ("tally[..., i:] += w[i] * (actions[..., i:] == actions[..., :-i])", "tally[..., i:] += w[i - 1] * (actions[..., i:] == actions[..., :-i])"),
+        (
+            "tally[..., i:] += w[i] * (actions[..., i:] == actions[..., :-i])",
+            "tally[..., i:] += w[i - 1] * (actions[..., i:] == actions[..., :-i])",
+        ),
         ("tally = np.full(actions.shape, w[0])", "tally = np.full(actions.shape, 0 * w[0])"),
-        ("for i in range(1, min(len(w), actions.shape[-1])):", "for i in range(1, min(len(w), actions.shape[-1]) - 1):"),
+        (
+            "for i in range(1, min(len(w), actions.shape[-1])):",
+            "for i in range(1, min(len(w), actions.shape[-1]) - 1):",
+        ),
     ],
     2: [
-        ("tally[game._rows, oldest] -= game.weights[0] * game.decay**game.memory", "tally[game._rows, oldest] -= game.weights[0] * game.decay**(game.memory - 1)"),
+        (
+            "tally[game._rows, oldest] -= game.weights[0] * game.decay**game.memory",
+            "tally[game._rows, oldest] -= game.weights[0] * game.decay**(game.memory - 1)",
+        ),
         ("tally *= game.decay\n", "tally *= 1.0\n"),
         ("(game.recent == a[:, None]) @ game.weights", "(game.recent == a[:, None]) @ game.weights[::-1]"),
     ],
@@ -378,51 +414,145 @@ BREAKS = {
         ("return game.prefix[j] + u @ shifted.T", "return game.prefix[j] + 0 * (u @ shifted.T)"),
         ("[1 : len(j) + 1, :m]", "[0 : len(j), :m]"),
     ],
-    4: [("return model.sequence_losses(np.indices((model.n_arms,)", "return 1 - model.sequence_losses(np.indices((model.n_arms,)"),
-        ("lambda r: 0.5 + 0.2 * r], [1, 0.6, 0.3])", "lambda r: 0.5 + 0.2 * r], [1, 0.3, 0.6])")],
+    4: [
+        (
+            "return model.sequence_losses(np.indices((model.n_arms,)",
+            "return 1 - model.sequence_losses(np.indices((model.n_arms,)",
+        ),
+        ("lambda r: 0.5 + 0.2 * r], [1, 0.6, 0.3])", "lambda r: 0.5 + 0.2 * r], [1, 0.3, 0.6])"),
+    ],
     5: [
         ("value = total.argmin(axis=1), total.min(axis=1)", "value = total.argmin(axis=1), total.max(axis=1)"),
         ("total = costs + value[following]", "total = costs + value[:, None]"),
         ("window[:, None] * base + arms", "window[:, None] * base + arms[:, ::-1]"),
     ],
-    6: [("free = (w[0] + w[1:] @ (np.asarray(pattern) == 0)) / w.sum()", "free = (w[0] + w[1:].sum() * (np.asarray(pattern) == 0).mean()) / w.sum()"),
-        ("np.where(free.any(2), 0, 8 - comparator[:, None])", "np.where(free.any(2), 0, 8 - 8 * comparator[:, None] / 8 - 1)")],
-    7: [("return min(0.0, float(least) - model.mu_star)", "return min(0.0, model.mu_star - float(least))"),
-        ("return w[0] * np.arange(1, len(w) + 1)", "return w[0] * np.arange(len(w), len(w) + 1)")],
-    8: [("over = best_sequence(model, 12)[0] - 12 * model.mu_star", "over = best_sequence(model, 12)[0] - 13 * model.mu_star"),
-        ("assert best_sequence(late, 9)[0] == 2 and", "assert best_sequence(late, 9)[0] == 3 and")],
-    9: [("late = self._rng.binomial(rest, steady)", "late = self._rng.binomial(rest, steady / 2)"),
+    6: [
+        (
+            "free = (w[0] + w[1:] @ (np.asarray(pattern) == 0)) / w.sum()",
+            "free = (w[0] + w[1:].sum() * (np.asarray(pattern) == 0).mean()) / w.sum()",
+        ),
+        (
+            "np.where(free.any(2), 0, 8 - comparator[:, None])",
+            "np.where(free.any(2), 0, 8 - 8 * comparator[:, None] / 8 - 1)",
+        ),
+    ],
+    7: [
+        ("return min(0.0, float(least) - model.mu_star)", "return min(0.0, model.mu_star - float(least))"),
+        ("return w[0] * np.arange(1, len(w) + 1)", "return w[0] * np.arange(len(w), len(w) + 1)"),
+    ],
+    8: [
+        (
+            "over = best_sequence(model, 12)[0] - 12 * model.mu_star",
+            "over = best_sequence(model, 12)[0] - 13 * model.mu_star",
+        ),
+        ("assert best_sequence(late, 9)[0] == 2 and", "assert best_sequence(late, 9)[0] == 3 and"),
+    ],
+    9: [
+        ("late = self._rng.binomial(rest, steady)", "late = self._rng.binomial(rest, steady / 2)"),
         ("self._draw(means[:, warmup:])", "self._draw(means[:, : means.shape[1] - min(warmup, means.shape[1])])"),
-        ("steady, rest = self.steady[a], max(0, length - max(j, warmup))", "steady, rest = self.steady[a], max(0, length - j)")],
-    10: [("math.ceil(math.log(4 * n_arms * s**2 / delta) / (2 * epoch_radius(s) ** 2))", "math.ceil(math.log(4 * n_arms * s / delta) / (2 * epoch_radius(s) ** 2))"),
-         ("return 0.5 ** check_integer", "return 0.6 ** check_integer")],
-    11: [("return means <= means.min() + 2 * radius", "return means <= means.min() + radius"),
-         ("return means <= means.min() + 2 * radius", "return means <= means.min() + 3 * radius")],
-    12: [("(game.memory - 1) * (1 - game.mu_star) + length * game.gaps[1] + 1e-12", "length * game.gaps[1] + 1e-12"),
-         ("== 2 == (tight.memory - 1) * (1 - tight.mu_star)", "== 2 == tight.memory * (1 - tight.mu_star)")],
-    13: [("np.cumsum([min(1, 8 * epoch_radius(s)) for s in range(1, 40)])", "np.cumsum([min(1, 16 * epoch_radius(s)) for s in range(1, 40)])"),
-         ("paid / (8 * math.sqrt(2 * L * n.sum()) + 8)", "paid / (8 * math.sqrt(L * n.sum()) + 8)")],
-    14: [("sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms", "sampling = 8 * math.sqrt(2 * L * n_arms)"),
-         ("assert epochs <= 1 + 0.5 * math.log2(T", "assert epochs <= 0.5 * math.log2(T")],
-    15: [("return float((memory - 1) * (s_x.sum() + 1) + np.asarray(gaps) @ plays)", "return float((memory - 1) * s_x.sum() + np.asarray(gaps) @ plays)"),
-         ("s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1", "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int)"),
-         ("return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())", "return np.where(gaps > 0, s, 0)")],
-    16: [("paid.mean(0) - (m - 1)).min()", "paid.mean(0) - m).min()"), ("np.arange(1, m + 1) < m, 1.0)", "np.arange(1, m + 1) < m - 1, 1.0)"),
-         ("paid.mean(0) - (m - 1)).min()", "paid.max(0) - (m - 1)).min()")],
-    17: [("[1.0] * (M - 1) + [0.0]]", "[0.5] * (M - 1) + [0.0]]"), ("np.maximum(p * tested, (1 - p) * never).min() >= M / 3", "np.maximum(p * tested, (1 - p) * never).min() >= M / 2")],
-    18: [("(np.roll(cycles, i, axis=-1) == cycles).astype(int) for i in range(memory)", "(np.roll(cycles, i, axis=-1) == cycles).astype(int) for i in range(1, memory + 1)"),
-         ("pair = cycles * memory + tally - 1", "pair = cycles + n_arms * (tally - 1)")],
-    19: [("self._sum += loss if self._played >= warmup else 0.0", "self._sum += loss"),
-         ("self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_), {}", "self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_)[::-1], {}"),
-         ("+ sum(n)) + 3 * (m - 1) == wanted", "+ sum(n)) + 3 * m == wanted")],
-    20: [("index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts", "index = (self.sums + np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts"),
-         ("+= _taken(loss, len(self._rows)) / self._chance", "+= _taken(loss, len(self._rows))"), ("tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms *", "tuned = math.sqrt(math.log(max(2, n_arms)) / (n_arms *")],
-    21: [("mean(axis=0)\n            seen", "mean(axis=0)[::-1]\n            seen"), ("start=self._actions)[1]", "start=self._actions[::-1])[1]"),
-         ("best_sequence(env, T)[0], m * K + m - 1", "best_sequence(env, T)[0], m * K / 3 - 1")],
-    22: [("if step >= n * self.period and hit[step % self.period]:", "if hit[step % self.period] or step >= n * self.period:"),
-         ("self.ratings_ = (self.occupancy[self.active_] * self.means_).sum((1, 2))", "self.ratings_ = (self.occupancy[self.active_] * self.means_).mean((1, 2))")],
-    23: [("== 5 * 120 * (8 + 8 + 2)", "== 5 * 120 * (8 + 8 + 8)"), ("arms, means = torch.empty(B, T, dtype=torch.int16, device=tables.device), torch.empty_like(uniforms)\n    slot", "arms, means = torch.empty(B, T, dtype=torch.int64, device=tables.device), torch.empty_like(uniforms)\n    slot")],
-}  # fmt: skip
+        (
+            "steady, rest = self.steady[a], max(0, length - max(j, warmup))",
+            "steady, rest = self.steady[a], max(0, length - j)",
+        ),
+    ],
+    10: [
+        (
+            "math.ceil(math.log(4 * n_arms * s**2 / delta) / (2 * epoch_radius(s) ** 2))",
+            "math.ceil(math.log(4 * n_arms * s / delta) / (2 * epoch_radius(s) ** 2))",
+        ),
+        ("return 0.5 ** check_integer", "return 0.6 ** check_integer"),
+    ],
+    11: [
+        ("means.min() + 2 * check_real", "means.min() + 1 * check_real"),
+        ("means.min() + 2 * check_real", "means.min() + 3 * check_real"),
+    ],
+    12: [
+        ("(game.memory - 1) * (1 - game.mu_star) + length * game.gaps[1] + 1e-12", "length * game.gaps[1] + 1e-12"),
+        ("== 2 == (tight.memory - 1) * (1 - tight.mu_star)", "== 2 == tight.memory * (1 - tight.mu_star)"),
+    ],
+    13: [
+        (
+            "np.cumsum([min(1, 8 * epoch_radius(s)) for s in range(1, 40)])",
+            "np.cumsum([min(1, 16 * epoch_radius(s)) for s in range(1, 40)])",
+        ),
+        ("paid / (8 * math.sqrt(2 * L * n.sum()) + 8)", "paid / (8 * math.sqrt(L * n.sum()) + 8)"),
+    ],
+    14: [
+        ("sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms", "sampling = 8 * math.sqrt(2 * L * n_arms)"),
+        ("assert epochs <= 1 + 0.5 * math.log2(T", "assert epochs <= 0.5 * math.log2(T"),
+    ],
+    15: [
+        (
+            "return float((memory - 1) * (s_x.sum() + 1) + np.asarray(gaps) @ plays)",
+            "return float((memory - 1) * s_x.sum() + np.asarray(gaps) @ plays)",
+        ),
+        (
+            "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1",
+            "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int)",
+        ),
+        ("return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())", "return np.where(gaps > 0, s, 0)"),
+    ],
+    16: [
+        ("paid.mean(0) - (m - 1)).min()", "paid.mean(0) - m).min()"),
+        ("np.arange(1, m + 1) < m, 1.0)", "np.arange(1, m + 1) < m - 1, 1.0)"),
+        ("paid.mean(0) - (m - 1)).min()", "paid.max(0) - (m - 1)).min()"),
+    ],
+    17: [
+        ("[1.0] * (M - 1) + [0.0]]", "[0.5] * (M - 1) + [0.0]]"),
+        (
+            "np.maximum(p * tested, (1 - p) * never).min() >= M / 3",
+            "np.maximum(p * tested, (1 - p) * never).min() >= M / 2",
+        ),
+    ],
+    18: [
+        (
+            "(np.roll(cycles, i, axis=-1) == cycles).astype(int) for i in range(memory)",
+            "(np.roll(cycles, i, axis=-1) == cycles).astype(int) for i in range(1, memory + 1)",
+        ),
+        ("pair = cycles * memory + tally - 1", "pair = cycles + n_arms * (tally - 1)"),
+    ],
+    19: [
+        ("self._sum += loss if self._played >= warmup else 0.0", "self._sum += loss"),
+        (
+            "self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_), {}",
+            "self.epoch_, self._waiting, self._means = self.epoch_ + 1, list(self.active_)[::-1], {}",
+        ),
+        ("+ sum(n)) + 3 * (m - 1) == wanted", "+ sum(n)) + 3 * m == wanted"),
+    ],
+    20: [
+        (
+            "index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts",
+            "index = (self.sums + np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts",
+        ),
+        ("+= _taken(loss, len(self._rows)) / self._chance", "+= _taken(loss, len(self._rows))"),
+        (
+            "tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms *",
+            "tuned = math.sqrt(math.log(max(2, n_arms)) / (n_arms *",
+        ),
+    ],
+    21: [
+        ("mean(axis=0)\n            seen", "mean(axis=0)[::-1]\n            seen"),
+        ("start=self._actions)[1]", "start=self._actions[::-1])[1]"),
+        ("best_sequence(env, T)[0], m * K + m - 1", "best_sequence(env, T)[0], m * K / 3 - 1"),
+    ],
+    22: [
+        (
+            "if step >= n * self.period and hit[step % self.period]:",
+            "if hit[step % self.period] or step >= n * self.period:",
+        ),
+        (
+            "self.ratings_ = (self.occupancy[self.active_] * self.means_).sum((1, 2))",
+            "self.ratings_ = (self.occupancy[self.active_] * self.means_).mean((1, 2))",
+        ),
+    ],
+    23: [
+        ("== 5 * 120 * (8 + 8 + 2)", "== 5 * 120 * (8 + 8 + 8)"),
+        (
+            "arms, means = torch.empty(B, T, dtype=torch.int16, device=tables.device), torch.empty_like(uniforms)\n    slot",
+            "arms, means = torch.empty(B, T, dtype=torch.int64, device=tables.device), torch.empty_like(uniforms)\n    slot",
+        ),
+    ],
+}
 
 
 def derivation() -> list[str]:

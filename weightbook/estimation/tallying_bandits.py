@@ -26,28 +26,50 @@ from scipy.linalg import hankel
 from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4a936416
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4200b089
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book import bench
-from ..book.checks import check_choice, check_integer, check_real
+from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6c4c90fc
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #99efbc2a
+def _numbers(name: str, value, ndim: int | None = None) -> np.ndarray:
+    "An array of floats, or an error that names the argument"
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must hold numbers, got {value!r:.60}") from error
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"`{name}` must have {ndim} dimension(s), got shape {array.shape}")
+    return array
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8e182e41
+def _integers(name: str, value) -> np.ndarray:
+    "An array of integers, or an error that names the argument"
+    array = np.asarray(value)
+    if array.dtype.kind not in "iub":
+        raise TypeError(f"`{name}` must hold integers, got {value!r:.60}")
+    return array
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #16d3b767
 def loss_values(
     loss: Callable | Sequence[float],  # h as a vectorised function, or its values at r = 1/P, 2/P, ..., 1
     r: np.ndarray,                     # relative tallies in [0, 1], any shape
 ) -> np.ndarray:                       # mean losses, shape of `r`
     "A loss at relative tallies; tables are linear between their entries, constant before the first"
-    r = np.where(np.asarray(r) > 1 - 1e-9, 1.0, r)  # a full tally is full, in whatever order it was summed
+    return _loss_at(loss if callable(loss) else _numbers("loss", loss, 1), _numbers("r", r))
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #622d32ba
+def _loss_at(loss: Callable | np.ndarray, r: np.ndarray) -> np.ndarray:
+    r = np.where(r > 1 - 1e-9, 1.0, r)  # a full tally is full, in whatever order it was summed
     if callable(loss):
         return np.broadcast_to(np.asarray(loss(r), dtype=float), r.shape)
-    values = np.asarray(loss, dtype=float)
-    return np.interp(r, np.arange(1, len(values) + 1) / len(values), values)
+    return np.interp(r, np.arange(1, len(loss) + 1) / len(loss), loss)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4ef4d41f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0839afdd
 def _check_weights(weights) -> np.ndarray:
     "Weights of the recent plays as a float array, or an error that says what is wrong"
-    w = np.asarray(weights, dtype=float)
+    w = _numbers("weights", weights)
     if w.ndim != 1 or not w.size or not np.isfinite(w).all() or w.min() < 0 or w.max() > 1 or w[0] == 0:
         raise ValueError(
             f"`weights` must be a row of numbers in [0, 1], the first above 0, got {weights!r:.60}"
@@ -60,17 +82,17 @@ def _decay(w: np.ndarray) -> float | None:
     rate = float(w[1] / w[0]) if len(w) > 1 else 1.0
     return rate if rate > 0 and np.allclose(w, w[0] * rate ** np.arange(len(w)), rtol=1e-12, atol=0) else None
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6a253c6f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #93bc056a
 def _check_losses(losses: Sequence, grid: np.ndarray) -> None:
     "Refuse losses that leave [0, 1] somewhere on `grid`"
     if not losses:
         raise ValueError("`losses` must hold one loss for each arm, got none")
     for x, loss in enumerate(losses):
-        v = loss_values(loss, grid)
+        v = _loss_at(loss, grid)
         if not np.isfinite(v).all() or v.min() < 0 or v.max() > 1:
             raise ValueError(f"`losses` must stay in [0, 1], got {v.min():.4g} to {v.max():.4g} for arm {x}")
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #748e5764
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #aa5329e2
 class _Arms:
     "Losses, weights, and what follows from them without a game"
 
@@ -79,28 +101,29 @@ class _Arms:
         losses: Sequence,   # one loss an arm, as `loss_values` takes them
         weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
     ):
-        self.weights, self.losses = _check_weights(weights), tuple(losses)
+        self.weights = _check_weights(weights)
+        self.losses = tuple(h if callable(h) else _numbers("losses", h, 1) for h in losses)
         self.n_arms, self.memory, self.decay = len(self.losses), len(self.weights), _decay(self.weights)
         self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # tallies of plays in a row
         self.total = float(self.prefix[-1])
         _check_losses(self.losses, np.append(self.prefix[1:] / self.total, np.linspace(0.01, 1, 100)))
-        self.steady = np.array([float(loss_values(h, np.float64(1.0))) for h in self.losses])
+        self.steady = np.array([float(_loss_at(h, np.float64(1.0))) for h in self.losses])
         self.mu_star, self.optimal_arm = float(self.steady.min()), int(self.steady.argmin())
         self.gaps = self.steady - self.mu_star
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c362b31d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #58594074
 def play_tallies(
     actions: np.ndarray,  # arms, integers, shape (..., T): whole sequences from an empty history
     weights: Sequence,    # shape (m,), in [0, 1]; the weight of the current play comes first
 ) -> np.ndarray:          # shape (..., T)
     "The tally of the played arm at each play, the current one included: eq. (1), term by term"
-    actions, w = np.asarray(actions), _check_weights(weights)
+    actions, w = _integers("actions", actions), _check_weights(weights)
     tally = np.full(actions.shape, w[0])
     for i in range(1, min(len(w), actions.shape[-1])):
         tally[..., i:] += w[i] * (actions[..., i:] == actions[..., :-i])
     return tally
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #2e233822
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7f744d5b
 class TallyingModel(_Arms):
     "Losses and weights of a weighted tallying bandit, eq. (1); ValueError where a loss leaves [0, 1]"
 
@@ -113,7 +136,7 @@ class TallyingModel(_Arms):
         arms, r = np.asarray(arms), np.asarray(tallies) / self.total
         out = np.empty(arms.shape)
         for x in range(self.n_arms):
-            out[arms == x] = loss_values(self.losses[x], r[arms == x])
+            out[arms == x] = _loss_at(self.losses[x], r[arms == x])
         return out
 
     def sequence_losses(
@@ -122,7 +145,15 @@ class TallyingModel(_Arms):
         "Expected losses along fixed sequences, from an empty history"
         return self.mean_losses(actions, play_tallies(actions, self.weights))
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ad73b26f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a47a46e
+def _generator(seed) -> np.random.Generator:
+    "The source of chance, or an error that names the argument"
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`seed` must be None or integers >= 0, got {seed!r:.60}") from error
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8dea603c
 class _Game(TallyingModel):
     "State of `n_envs` games in step: ring buffers of actions, tallies, generators"
 
@@ -144,11 +175,11 @@ class _Game(TallyingModel):
         self, seed: int | None = None,  # seed of the noise; None: another one each time
     ) -> None:
         "Forget all plays"
-        self._rng, self.time = np.random.default_rng(seed), 0
+        self._rng, self.time = _generator(seed), 0
         self._ring = np.full((self.n_envs, self.memory), self.n_arms)  # K stands for "nothing played yet"
         self._tally = np.zeros((self.n_envs, self.n_arms + 1))  # None after a block: counted when needed
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b6d5550a
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #cc13a5f0
 def _carried(game: _Game) -> np.ndarray:
     "Tallies after the latest play, shape (n_envs, K + 1); counted anew where nothing was carried on"
     if game._tally is None or game.decay is None:
@@ -156,7 +187,7 @@ def _carried(game: _Game) -> np.ndarray:
         game._tally = np.stack([(recent == x) @ game.weights for x in range(game.n_arms + 1)], axis=1)
     return game._tally
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #cd581b26
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4a189a26
 def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
     "Play `a` (n_envs,) and return its tallies; eq. (2) where the weights allow it"
     at, oldest = game.time % game.memory, game._ring[:, game.time % game.memory].copy()
@@ -193,7 +224,7 @@ class _Steps(_Game):
     def _draw(self, means: np.ndarray) -> np.ndarray:
         return (self._rng.random(means.shape) < means).astype(float) if self.noise == "bernoulli" else means
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #297dcecc
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #17daf097
 def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     "Tallies of the first min(length, m) plays of a block of `a`, eq. (3); shape (n_envs, that many)"
     m, u = game.memory, game.recent == a[:, None]
@@ -204,15 +235,15 @@ def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     shifted = hankel(np.append(game.weights, 0.0))[1 : len(j) + 1, :m]
     return game.prefix[j] + u @ shifted.T
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fb8a00fb
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c0694bc6
 def _block_means(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     "Expected losses of the plays of a block that are not yet steady; shape (n_envs, min(length, m))"
     tallies = _block_tallies(game, a, length)
     if (a == a[0]).all():
-        return loss_values(game.losses[a[0]], tallies / game.total)
+        return _loss_at(game.losses[a[0]], tallies / game.total)
     return game.mean_losses(np.repeat(a[:, None], tallies.shape[1], axis=1), tallies)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #2360af08
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fe2514e0
 def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
     "The state after `length` plays of `a`"
     keep = max(0, game.memory - length)
@@ -261,7 +292,14 @@ class WeightedTallyingBandit(_Steps):
         late = self._rng.binomial(rest, steady) if self.noise == "bernoulli" else rest * steady
         return self._draw(means[:, warmup:]).sum(axis=1) + late, means.sum(axis=1) + (length - j) * steady
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #690223db
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ae5491cf
+def _is_model(model) -> TallyingModel:
+    "The model, or an error that says what came"
+    if not isinstance(model, TallyingModel):
+        raise TypeError(f"`model` must be a TallyingModel, got {model!r:.60}")
+    return model
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #89b766a6
 def _windows(model: TallyingModel) -> tuple[np.ndarray, np.ndarray]:
     "Loss and next window of each arm in each window of m - 1 actions; two arrays of shape (windows, K)"
     base, depth = model.n_arms + 1, model.memory - 1  # the digit K stands for "nothing played yet"
@@ -282,55 +320,57 @@ def _follow(choice: np.ndarray, following: np.ndarray, window: int) -> np.ndarra
         window = following[window, actions[-1]]
     return np.array(actions)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #17cb5cf6
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5a87c2b8
 def best_sequence(
     model: TallyingModel,          # at most a million windows of m - 1 actions
     horizon: int,                  # steps T, >= 1
     *, start: Sequence[int] = (),  # actions already played, the latest last
 ) -> tuple[float, np.ndarray]:     # the smallest possible loss, and the actions (T,) that reach it
     "The comparator of complete policy regret by backward induction, eq. (5)"
-    costs, following = _windows(model)
+    costs, following = _windows(_is_model(model))
     shape = check_integer("horizon", horizon, low=1), len(costs)
     value, choice = np.zeros(len(costs)), np.empty(shape, np.int16)
     for t in reversed(range(horizon)):
         total = costs + value[following]
         choice[t], value = total.argmin(axis=1), total.min(axis=1)
     window = len(costs) - 1  # every digit is K
+    if np.ndim(start) != 1:
+        raise ValueError(f"`start` must be a row of arms, got {start!r:.60}")
     for a in start:
         check_integer("start", a, low=0, high=model.n_arms - 1)
         window = following[window, a]
     return float(value[window]), _follow(choice, following, window)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7c754c0e
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d33bb3a2
 def enumerate_sequences(
     model: TallyingModel,  # any
     horizon: int,          # steps T, with K ** T at most 200 000
 ) -> np.ndarray:           # expected losses of all K ** T sequences, shape (K ** T, T), in counting order
     "Every sequence's losses, eq. (1)"
-    if model.n_arms ** check_integer("horizon", horizon, low=1) > 200_000:
+    if _is_model(model).n_arms ** check_integer("horizon", horizon, low=1) > 200_000:
         raise ValueError(f"`horizon` must keep K ** T below 200 000, got {model.n_arms} ** {horizon}")
     return model.sequence_losses(np.indices((model.n_arms,) * horizon).reshape(horizon, -1).T)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7a8807ea
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #28f3cc7b
 def reachable_tallies(
     weights: Sequence,     # shape (m,), in [0, 1]
     *, grid: int = 4001,   # points that stand for the interval where there are too many sums
 ) -> np.ndarray:           # ascending
     "Tallies that a play can have: all for m <= 16 or equal weights, else a grid of their interval"
-    w = _check_weights(weights)
+    w, _ = _check_weights(weights), check_integer("grid", grid, low=2)
     if _decay(w) == 1:
         return w[0] * np.arange(1, len(w) + 1)
     if len(w) > 16:
         return np.linspace(w[0], w.sum(), grid)
     return np.unique(w[0] + np.indices((2,) * (len(w) - 1)).reshape(len(w) - 1, -1).T @ w[1:])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1a323cda
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a3402377
 def reo_margin(
     model: TallyingModel,  # any
 ) -> float:  # 0 where eq. (7) holds; below 0: what the best passing loss saves on the best steady one
     "How far Repeated Exposure Optimality is violated"
-    y = reachable_tallies(model.weights)
-    least = min(loss_values(h, y / model.total).min() for h in model.losses)
+    y = reachable_tallies(_is_model(model).weights)
+    least = min(_loss_at(h, y / model.total).min() for h in model.losses)
     return min(0.0, float(least) - model.mu_star)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #45b6cd43
@@ -341,13 +381,13 @@ def is_reo(
     "Whether Repeated Exposure Optimality holds, eq. (7)"
     return reo_margin(model) >= -check_real("tolerance", tolerance, low=0)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #64df426e
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c35bc046
 def complete_policy_regret(
     expected: np.ndarray,  # mean losses of what was played, shape (..., T)
     mu_star: float,        # best steady loss
 ) -> np.ndarray:           # shape (..., T)
     "Regret R_t after each step, eq. (8); within m - 1 above complete policy regret where REO holds"
-    return np.cumsum(np.asarray(expected) - mu_star, axis=-1)
+    return np.cumsum(_numbers("expected", expected) - check_real("mu_star", mu_star), axis=-1)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #80f459a6
 def epoch_radius(
@@ -356,25 +396,29 @@ def epoch_radius(
     "Confidence radius of an epoch under halving, eq. (10)"
     return 0.5 ** check_integer("s", s, low=1)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d44a2272
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #86df573c
 def epoch_length(
     s: int,        # epoch, >= 1
     n_arms: int,   # K
     delta: float,  # chance of failure, in (0, 1)
 ) -> int:
     "Stored plays of each arm in an epoch under halving, eq. (10)"
+    check_integer("s", s, low=1), check_integer("n_arms", n_arms, low=1)
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     return math.ceil(math.log(4 * n_arms * s**2 / delta) / (2 * epoch_radius(s) ** 2))
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7240b9c5
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ade946a4
 def survivors(
     means: np.ndarray,  # estimated losses of the arms that are left, shape (A,)
     radius: float,      # C_s, > 0
 ) -> np.ndarray:        # bool, shape (A,)
     "Which arms stay after an epoch, eq. (11)"
-    return means <= means.min() + 2 * radius
+    means = _numbers("means", means, 1)
+    if not np.isfinite(means).all():
+        raise ValueError(f"`means` must be finite, got {means!r:.60}")
+    return means <= means.min() + 2 * check_real("radius", radius, low=0)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6ef8aa41
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #cd551a71
 def regret_bound(
     n_arms: int,        # K
     horizon: int,       # T
@@ -383,24 +427,26 @@ def regret_bound(
     delta: float,       # chance of failure, in (0, 1)
 ) -> float:
     "What the regret (halving) stays below with probability 1 - pi^2 delta / 12, eq. (14)"
+    check_integer("n_arms", n_arms, low=1), check_integer("horizon", horizon, low=1)
+    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=0)
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     S = max(1, math.floor(1 + 0.5 * math.log2(horizon / math.log(4 * n_arms / delta))))
     L = math.log(4 * n_arms * S**2 / delta)
     sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms
     return (memory - 1) * (n_arms * S + 1) + 4 * n_arms * memory_bound + sampling
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #659bef06
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #040b8a79
 def epochs_needed(
     gaps: np.ndarray,  # shape (K,), the best arm's is 0
 ) -> np.ndarray:       # shape (K,), integers: the best arm plays as long as the last other one
     "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
-    gaps = np.asarray(gaps, dtype=float)
+    gaps = _numbers("gaps", gaps)
     if gaps.ndim != 1 or not (np.isfinite(gaps) & (gaps >= 0) & (gaps <= 1)).all() or not (gaps == 0).any():
         raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
     s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1
     return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f6212bb0
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ecfae394
 def instance_bound(
     gaps: np.ndarray,   # shape (K,), the best arm's is 0
     memory: int,        # m, or an upper bound of it
@@ -408,19 +454,21 @@ def instance_bound(
     delta: float,       # chance of failure, in (0, 1)
 ) -> float:
     "Bound on the regret (halving) on an instance with these gaps, eq. (15)"
+    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=0)
     s_x, K = epochs_needed(gaps), len(gaps)
     block = lambda s: memory_bound + epoch_length(s, K, delta)
     plays = np.array([sum(block(s) for s in range(1, top + 1)) for top in s_x])
     return float((memory - 1) * (s_x.sum() + 1) + np.asarray(gaps) @ plays)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #544e8926
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7b5b43b0
 def cyclic_occupancy(
     cycles: np.ndarray,  # arms in [0, K), shape (..., P): sequences that are repeated for ever, m <= P
     n_arms: int,         # K
     memory: int,         # m, equal weights
 ) -> np.ndarray:         # shape (..., K, m): share of steps with arm x played at tally 1, ..., m
     "How often a cyclic policy meets each arm at each tally, eq. (18)"
-    cycles = np.asarray(cycles)
+    cycles = _integers("cycles", cycles)
+    check_integer("n_arms", n_arms, low=int(cycles.max(initial=0)) + 1)
     check_integer("memory", memory, low=1, high=cycles.shape[-1])
     tally = sum((np.roll(cycles, i, axis=-1) == cycles).astype(int) for i in range(memory))
     pair = cycles * memory + tally - 1
@@ -475,7 +523,7 @@ class BlockPolicy(_Blocks):
         if self._played == warmup + stored:
             self.finish(self._sum / stored)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a1710c08
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fdd6defe
 class _Elimination(BlockPolicy):
     "Epochs of blocks, one for each arm that is left"
 
@@ -499,7 +547,9 @@ class _Elimination(BlockPolicy):
         if not self._waiting and len(self.active_) > 1:
             means, radius = np.array([self._means[x] for x in self.active_]), self._radius()
             self.history_.append((self.epoch_, tuple(self.active_), means, radius))
-            self.active_ = [x for x, stays in zip(self.active_, survivors(means, radius)) if stays]
+            self.active_ = [
+                x for x, stays in zip(self.active_, survivors(means, radius), strict=True) if stays
+            ]
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #d95eded7
 class SuccessiveEliminationREO(_Elimination):
@@ -525,13 +575,23 @@ class SuccessiveEliminationREO(_Elimination):
             warnings.warn(f"M K = {memory_bound * n_arms} fills T = {horizon} with warm-ups", stacklevel=2)
         self._open()
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3c8b50fd
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #694d2d57
+def _is_env(env) -> WeightedTallyingBandit:
+    "The games, or an error that says what came"
+    if not isinstance(env, WeightedTallyingBandit):
+        raise TypeError(f"`env` must be a WeightedTallyingBandit, got {env!r:.60}")
+    return env
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #83054e02
 def simulate(
     policy,                      # has `select()` and `update(loss)`
     env: WeightedTallyingBandit, # the games; their history goes on
     horizon: int,                # steps, >= 1
 ) -> dict[str, np.ndarray]:      # "actions", "losses" and "expected" losses, each (n_envs, horizon)
     "Play step by step"
+    _is_env(env)
+    if not (hasattr(policy, "select") and hasattr(policy, "update")):
+        raise TypeError(f"`policy` must have `select` and `update`, got {policy!r:.60}")
     shape = env.n_envs, check_integer("horizon", horizon, low=1)
     out = dict(actions=np.empty(shape, np.int16), losses=np.empty(shape), expected=np.empty(shape))
     for t in range(horizon):
@@ -541,14 +601,14 @@ def simulate(
         policy.update(loss)
     return out
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b487798f
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #4e81544a
 def simulate_blocks(
     policy: BlockPolicy,          # a fresh one
     env: WeightedTallyingBandit,  # one game
     horizon: int,                 # steps, >= 1
 ) -> dict[str, np.ndarray]:       # "arms", "lengths" and "expected" losses of the blocks, each (blocks,)
     "Play block by block, eq. (3): the law of `simulate` without its loop"
-    if env.n_envs != 1 or not isinstance(policy, BlockPolicy):
+    if _is_env(env).n_envs != 1 or not isinstance(policy, BlockPolicy):
         raise ValueError(f"`policy` must be a BlockPolicy, `env` one game, got {type(policy)}, {env.n_envs}")
     rows, left = [], check_integer("horizon", horizon, low=1)
     while left:
@@ -559,7 +619,8 @@ def simulate_blocks(
         left -= length
         if length == warmup + stored:
             policy.finish(total.item() / stored)
-    return {name: np.array(column) for name, column in zip(("arms", "lengths", "expected"), zip(*rows))}
+    columns = zip(("arms", "lengths", "expected"), zip(*rows, strict=True), strict=True)
+    return {name: np.array(column) for name, column in columns}
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #1aa11399
 def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
@@ -599,7 +660,7 @@ class UCB1Loss:
         self.counts[self._rows, self._arms] += 1
         self.time += 1
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9a11383d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #147a12a0
 class EXP3Loss:
     "EXP3 for losses in many games at once, eq. (20)"
 
@@ -615,7 +676,7 @@ class EXP3Loss:
         self.n_arms = check_integer("n_arms", n_arms, low=1)
         tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms * check_integer("horizon", horizon, low=1)))
         self.rate = tuned if rate is None else check_real("rate", rate, low=0, open_low=True)
-        self.mixing, self._rng = check_real("mixing", mixing, low=0, high=1), np.random.default_rng(seed)
+        self.mixing, self._rng = check_real("mixing", mixing, low=0, high=1), _generator(seed)
         self.estimate = np.zeros((check_integer("n_envs", n_envs, low=1), n_arms))
         self._rows = np.arange(n_envs)
 
@@ -639,7 +700,7 @@ class EXP3Loss:
         "Take the losses of the arms that were selected"
         self.estimate[self._rows, self._arms] += _taken(loss, len(self._rows)) / self._chance
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #fa2c7142
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #43274b0d
 class BatchedEXP3(EXP3Loss):
     "EXP3 that stays with an arm for a batch and learns from the batch's mean"
 
@@ -650,7 +711,8 @@ class BatchedEXP3(EXP3Loss):
         *, batch: int | None = None,  # plays in a row, >= 1; default: the cube root of T
         **options,                    # as for `EXP3Loss`
     ):
-        self.batch = check_integer("batch", batch or max(1, round(horizon ** (1 / 3))), low=1)
+        cube_root = round(check_integer("horizon", horizon, low=1) ** (1 / 3))
+        self.batch = check_integer("batch", cube_root if batch is None else batch, low=1)
         super().__init__(n_arms, max(1, horizon // self.batch), **options)
         self._done, self._sum = self.batch, 0.0
 
@@ -755,7 +817,7 @@ class _CycleSearch:
         while True:
             yield from map(int, self.cycles[best])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #0db88aed
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6daaf4cc
 class SETallying(_CycleSearch):
     "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
 
@@ -766,6 +828,8 @@ class SETallying(_CycleSearch):
         memory: int,    # m, known; equal weights
         delta: float,   # chance of failure, in (0, 1)
     ):
+        check_integer("n_arms", n_arms, low=1), check_integer("memory", memory, low=1)
+        check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
         self.period = math.isqrt(check_integer("horizon", horizon, low=1))
         self.epochs = int(math.log2(self.period / (4 * n_arms * memory) + 1) + 1e-9)
         if self.period**2 != horizon or self.epochs < 1 or n_arms**self.period > 200_000:
@@ -818,13 +882,13 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #30b80878
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c7737d63
 def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, the arms played and their losses in order of time; ValueError for what is no log"
-    if missing := {"arm", "loss"} - set(log):
+    if missing := {"arm", "loss"} - set(log if hasattr(log, "keys") else ()):
         raise ValueError(f"`log` must have the columns arm and loss, lacks {', '.join(sorted(missing))}")
     arms, played = np.unique(np.asarray(log["arm"]), return_inverse=True)
-    loss = np.asarray(log["loss"], dtype=float)
+    loss = _numbers("log", log["loss"])
     if loss.shape != played.shape or not loss.size or not ((loss >= 0) & (loss <= 1)).all():
         raise ValueError(
             f"`log` must hold a loss in [0, 1] for each play, got shapes {loss.shape}, {played.shape}"
@@ -832,7 +896,7 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = np.argsort(np.asarray(log["time"]), kind="stable") if "time" in log else np.arange(len(loss))
     return arms, played[order], loss[order]
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #bf28591d
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #aac62dd9
 def tally_losses(
     log: Mapping,               # columns "arm" (labels), "loss" (in [0, 1]) and, if not in order, "time"
     weights: Sequence,          # shape (m,): the weights to assume; the current play first
@@ -843,7 +907,8 @@ def tally_losses(
     check_choice("shape", shape, ("isotonic", "mean"))
     w, (arms, played, loss) = _check_weights(weights), _sorted_log(log)
     r = play_tallies(played, w) / w.sum()
-    grid = np.arange(1, (P := points or min(len(w), 50)) + 1) / P
+    P = min(len(w), 50) if points is None else check_integer("points", points, low=1)
+    grid = np.arange(1, P + 1) / P
     rows = [(r[played == x], loss[played == x]) for x in range(len(arms))]
     model = TallyingModel(np.clip([_curve(*row, grid, shape) for row in rows], 0, 1), w)
     counts = np.stack([np.bincount(_bins(a, P), minlength=P) for a, _ in rows])
@@ -908,7 +973,7 @@ def _ucb_kernel(
         tl.store(arm_ptr + game * T + t, a.to(tl.int16))
         tl.store(mean_ptr + game * T + t, mean)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #da4b36e0
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c00ed785
 def ucb_games(
     tables: Tensor,    # h at r = 1/P, ..., 1; shape (K, P), float64
     weights: Tensor,   # shape (m,), float64, in [0, 1]; the current play first
@@ -916,8 +981,8 @@ def ucb_games(
 ) -> tuple[Tensor, Tensor]:  # arms (B, T) int16 and mean losses (B, T) float64
     "Games of UCB1 on a tallying bandit; one program a game on a GPU, else `ucb_games_reference`"
     for name, tensor, ndim in (("tables", tables, 2), ("weights", weights, 1), ("uniforms", uniforms, 2)):
-        if not isinstance(tensor, Tensor) or tensor.ndim != ndim or tensor.dtype != torch.float64:
-            raise ValueError(f"`{name}` must be a float64 tensor with {ndim} dimensions, got {tensor!r:.60}")
+        if check_tensor(name, tensor, ndim=ndim, finite=True).dtype != torch.float64:
+            raise ValueError(f"`{name}` must have dtype float64, got {tensor.dtype}")
     _check_weights(weights.tolist())
     if not use_triton(tables, weights, uniforms, double=True):
         return ucb_games_reference(tables, weights, uniforms)
@@ -930,7 +995,7 @@ def ucb_games(
         _ucb_kernel[(B,)](*inputs, arms, means, T, K, m, P, **blocks, num_warps=1)
     return arms, means
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #ebe20d67
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5577108b
 class _PlainUCB:
     "UCB1 on Python lists"
 
@@ -942,7 +1007,7 @@ class _PlainUCB:
             self.arm = self.time
         else:
             wide = 2 * math.log(self.time)
-            index = [s / n - math.sqrt(wide / n) for s, n in zip(self.sums, self.counts)]
+            index = [s / n - math.sqrt(wide / n) for s, n in zip(self.sums, self.counts, strict=True)]
             self.arm = index.index(min(index))
         return self.arm
 
@@ -1025,7 +1090,7 @@ def race_arms(
         arms[f"{B} games"] = (lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps), B * steps)
     return arms
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a30ef2ae
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7011c380
 def benchmark(
     settings: Settings,  # where rows are stored; the race runs on the CPU
     *,
@@ -1049,7 +1114,7 @@ def benchmark(
             [n for _, n in raced.values()],
             bench.timing_rows("tallying_bandits", case, timings, **facts),
         )
-        for row, n in zip(new, steps):
+        for row, n in zip(new, steps, strict=True):
             per = steps[0] / n
             rows.append(row | {key: row[key] * per for key in ("ratio", "ratio_low", "ratio_high")})
     return rows
