@@ -32,7 +32,7 @@ MOVES = {
     "tiles": ("update_maps", "avg_pool2d(moved.abs()[None], (4, 8))", "avg_pool2d(moved.abs()[None], (4, 4))"),
     "regret": ("stability", "np.where(took, ic.mean(1), oc.mean(1))", "np.where(took, oc.mean(1), ic.mean(1))"),
     "leaders": ("cheap_choices", '"v_proj": "q_proj", "up_proj"', '"v_proj": "k_proj", "up_proj"'),
-    "sizes": ("sensitivity", 'small=4, fisher=(1, 64)', 'small=4, fisher=(1, 32)'),
+    "sizes": ("sensitivity", 'small=2, fisher=(1, 64)', 'small=2, fisher=(1, 32)'),
     "an argument's default": ("stability", "sizes: tuple[int, ...], draws: int = 20", "sizes: tuple[int, ...], draws: int = 21"),
     "the tasks": ("scored", '"winogrande": 0', '"winogrande": 1'),
 }
