@@ -17,8 +17,8 @@ help:         ## show the targets
 site: $(READY)       ## export the library and render the site into _docs/
 	@$(BOOK) site
 
-test: $(READY)       ## run every notebook's cells (quick profile) and pytest
-	@$(INTERPRET) $(BOOK) test
+test: $(READY)       ## run all tests, notebooks too (CHAPTER=wina for one and what it imports, SLOW=1 for all that CI runs)
+	@$(INTERPRET) $(BOOK) test $(if $(CHAPTER),--chapter $(CHAPTER)) $(if $(SLOW),--slow)
 
 lab: $(READY)        ## open JupyterLab with the kernel of .venv
 	@$(BIN)/jupyter lab --notebook-dir=nbs

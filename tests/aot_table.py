@@ -55,20 +55,21 @@ for dtype, dim, g in itertools.product(FLOATS, ("oc", "ic"), (32, 128, -1, 3)):
 from weightbook.lowbit import quantizers  # noqa: E402
 
 
-def packed(bits: int, dim: str, batch: int, group: int, indexed: bool, dtype: torch.dtype) -> None:
-    q = quantizers.quantize_groups(random(256, 256), bits, group, dim).to(dtype=dtype)
-    if indexed:
-        index = torch.arange(256).flip(0).int() // group
-        q = quantizers.QuantizedWeight(q.codes, q.scale, q.zero, bits, dim, group, index)
-    quantizers.packed_linear(random(batch, 256, dtype=dtype), quantizers.PackedWeight.pack(q))
+def packed(bits: int, dim: str, cols: int, group: int, dtype: torch.dtype) -> None:
+    q = quantizers.quantize_groups(random(256, cols), bits, group, dim).to(dtype=dtype)
+    quantizers.packed_linear(random(1, cols, dtype=dtype), quantizers.PackedWeight.pack(q))
 
 
-for bits, batch, (dim, indexed, group), dtype in itertools.product(
-    range(1, 9), (1, 2, 4, 8), (("oc", False, 64), ("oc", True, 64), ("ic", False, 64)), (torch.float16,)
-):
-    call = lambda args=(bits, dim, batch, group, indexed, dtype): packed(*args)
-    case = f"product, {bits} bits, {dim}{', group index' if indexed else ''}, {batch} tokens, {name(dtype)}"
-    TABLE.append(Row("quantizers", case, call))
+for bits, dim, (cols, group) in itertools.product(range(1, 9), ("oc", "ic"), ((2048, 64), (2048, 128), (576, 64))):
+    if (cols, group) == (2048, 64) or bits in (3, 4) and (dim == "oc" or cols == 576):
+        call = lambda args=(bits, dim, cols, group, torch.float16): packed(*args)
+        count = 8 * 2 ** (4096 // (max(bits, 2) * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
+        whole = cols == 2048
+        case = f"product, {bits} bits, {dim}, groups of {group}, {cols} inputs, float16"
+        TABLE.append(Row("quantizers", case, call, wide=whole, count=count if whole else 0, bytes=(bits / 8 + 3 / group) if whole else 0))
+for dtype, dim in itertools.product((torch.float32, torch.bfloat16), ("oc", "ic")):
+    call = lambda args=(4, dim, 2048, 64, dtype): packed(*args)
+    TABLE.append(Row("quantizers", f"product, 4 bits, {dim}, groups of 64, 2048 inputs, {name(dtype)}", call, wide=True, count=8192, bytes=1 / 2 + (dtype.itemsize + 1) / 64))
 
 
 def column_block(group: int) -> None:
@@ -91,9 +92,9 @@ def gated(batch: int, dtype: torch.dtype) -> None:
     wina.sparse_gemv(random(batch, 256, dtype=dtype), weight_t, norms=weight_t.float().norm(dim=1), tau=0.5)
 
 
-for dtype, batch in itertools.product(FLOATS, (1, 2, 4)):
-    call = lambda args=(batch, dtype): gated(*args)
-    TABLE.append(Row("wina", f"gated product, {batch} tokens, {name(dtype)}", call, wide=True))
+for dtype in FLOATS:
+    call = lambda args=(1, dtype): gated(*args)
+    TABLE.append(Row("wina", f"gated product, {name(dtype)}", call, wide=True, count=16 * 128, bytes=dtype.itemsize / 2))
 
 # ---- soundscape k-means ----------------------------------------------------------------------------------------------
 
@@ -106,7 +107,7 @@ def lloyd(e: int, d: int, k: int, dtype: torch.dtype) -> None:
 
 
 for (e, d), k, dtype in itertools.product(
-    ((2, 2), (3, 2), (3, 3), (1, 1)), (2, 4, 8, 16, 32, 64, 128, 256), (torch.float32, torch.float64)
+    ((2, 2), (3, 2)), (2, 16, 64, 256), (torch.float32, torch.float64)
 ):
     call = lambda args=(e, d, k, dtype): lloyd(*args)
     TABLE.append(Row("soundscape_kmeans", f"{e} coordinates, {d} averaged, {k} centres, {name(dtype)}", call))
@@ -120,26 +121,8 @@ def filtered(m: int, dtype: torch.dtype) -> None:
     dpp_least_squares.filter_proposals(features, uniforms, frame, torch.zeros(2, dtype=torch.int64))
 
 
-for m, dtype in itertools.product((10, 32, 50, 100, 128), (torch.float32, torch.float64)):
+for m, dtype in itertools.product((10, 32, 50, 100, 200, 500, 1000), (torch.float32, torch.float64)):
     TABLE.append(Row("dpp_least_squares", f"m = {m}, {name(dtype)}", lambda args=(m, dtype): filtered(*args)))
-
-# ---- weight signatures -----------------------------------------------------------------------------------------------
-
-from weightbook.adapting.weight_signatures import patch_tensor  # noqa: E402
-
-for dtype, n, count in itertools.product(FLOATS, (4096, 1), (1, 3)):
-    call = lambda args=(dtype, n, count): patch_tensor(
-        random(args[1], dtype=args[0]), random(args[2], args[1], dtype=args[0]), [0.5] * args[2])
-    TABLE.append(Row("weight_signatures", f"{n} weights, {count} signatures, {name(dtype)}", call, wide=n > 1))
-
-# ---- weighted cfm ----------------------------------------------------------------------------------------------------
-
-from weightbook.weighting.weighted_cfm import bridge  # noqa: E402
-
-for dtype, d, cost in itertools.product(FLOATS, (4096, 2, 1), ("l2", "sqeuclidean")):
-    call = lambda args=(dtype, d, cost): bridge(
-        random(8, args[1], dtype=args[0]), random(8, args[1], dtype=args[0]), torch.rand(8), cost=args[2])
-    TABLE.append(Row("weighted_cfm", f"{d} numbers, {cost}, {name(dtype)}", call, wide=d > 2))
 
 # ---- ponita ----------------------------------------------------------------------------------------------------------
 
@@ -150,15 +133,27 @@ def convolved(n: int, c: int, b: int, dtype: torch.dtype, autocast: bool = False
     edges = ponita.arrange_edges(ponita.fully_connected(torch.zeros(4, dtype=torch.long)), 4)
     x, basis, weight = random(4, n, c, dtype=dtype), random(12, n, b, dtype=dtype), random(c, b, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        if autocast:
-            basis = basis.bfloat16()
-        x, basis, weight = (t.requires_grad_() for t in (x, basis, weight))
+        x, basis, weight = (t.requires_grad_() for t in (x, basis.bfloat16() if autocast else basis, weight))
         out = ponita.depthwise_conv(x, basis, weight, edges)
     out.backward(torch.ones_like(out))
 
 
-for (n, c, b), dtype in itertools.product(((16, 128, 256), (8, 64, 128), (32, 256, 512), (12, 24, 24), (1, 16, 3)), FLOATS):
+for (n, c, b), dtype in itertools.product(((16, 128, 256), (8, 64, 128), (32, 256, 512), (12, 24, 24), (1, 16, 3)), HALVES):
     call = lambda args=(n, c, b, dtype): convolved(*args)
     case = f"N = {n}, C = {c}, B = {b}, {name(dtype)}"
-    TABLE.append(Row("ponita", case, call, product=dtype != torch.float32))
+    TABLE.append(Row("ponita", case, call, product=True))
 TABLE.append(Row("ponita", "autocast to bfloat16", lambda: convolved(16, 128, 256, torch.float32, True), product=True))
+
+# ---- tallying bandits ------------------------------------------------------------------------------------------------
+
+from weightbook.estimation.tallying_bandits import ucb_games  # noqa: E402
+
+
+def games(arms: int, memory: int, points: int) -> None:
+    draw = lambda *shape: torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # noqa: E731
+    ucb_games(draw(arms, points), draw(memory), draw(4, 8))
+
+
+for arms, memory, points in ((6, 30, 30), (24, 300, 50), (1, 1, 1)):
+    call = lambda args=(arms, memory, points): games(*args)
+    TABLE.append(Row("tallying_bandits", f"K = {arms}, m = {memory}, {points} points", call))

@@ -53,6 +53,18 @@ inner_arm = None
 # --- when an arm is made anew
 
 
+def test_many_calls_digest_their_function_once(settings, monkeypatch):
+    from weightbook.book import digest
+
+    arm, seen, old = Arms("c", settings=settings)(measure), [], digest._digest_function
+    calls = [dict(seed=seed) for seed in range(5)]
+    made = arm.many(calls)
+    assert [found.stamp["key"] for found in made] == [arm.key(**call) for call in calls]
+    monkeypatch.setattr(digest, "_digest_function", lambda f, reach: seen.append(f) or old(f, reach))
+    assert [found.stamp["key"] for found in arm.many(calls)] == [found.stamp["key"] for found in made]
+    assert seen.count(measure) == 1
+
+
 def test_a_finished_arm_is_read(settings):
     arm = Arms("c", settings=settings)(measure)
     first = arm(3)

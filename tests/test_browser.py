@@ -84,49 +84,54 @@ def axe(page):
     return [f"{v['id']}: {n['target'][0]} {n['failureSummary'].splitlines()[-1]}" for v in found for n in v["nodes"][:4]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(visit, name, scheme):
-    with visit(name, scheme) as page:
+def sweep(*quick):
+    "Every page; those that are not named wait for `--slow`"
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow, id=name) for name in PAGES]
+
+
+@pytest.mark.parametrize("name", sweep("ledger.html", CHAPTERS[0]))
+def test_a_page_is_accessible_typeset_and_illustrated(visit, name, built_site):
+    raw = (built_site / name).read_text(encoding="utf-8")
+    with visit(name) as page:
+        assert axe(page) == []
+        check_mathematics(page, raw)
+        check_figures(page)
+        assert page.locator("main img.wb-figure").count() >= (name in CHAPTERS)
+
+
+def check_mathematics(page, raw):
+    "Every formula is typeset, tags included, and none is left as text"
+    main = page.locator("main")
+    expected = len(re.findall(r'class="math (?:inline|display)"', raw))
+    assert main.locator(".math mjx-container").count() == expected
+    assert main.locator("mjx-container mjx-assistive-mml").count() >= expected
+    assert main.locator("mjx-merror").count() == 0
+    prose = main.evaluate("m => { const c = m.cloneNode(true);"
+                          " c.querySelectorAll('pre, code, mjx-container').forEach(e => e.remove()); return c.textContent; }")
+    assert not re.search(r"\\\(|\\\[|\\tag\b", prose)
+    tags = len(re.findall(r"\\tag\{", "".join(re.findall(r'class="math display">(.*?)</span>', raw, re.S))))
+    assert main.locator("mjx-container mjx-mlabeledtr").count() == tags
+
+
+def check_figures(page):
+    "Every picture is there, with a text that says what is to be seen"
+    for image in page.locator("main img").all():
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+        assert len(image.get_attribute("alt")) > 20
+
+
+@pytest.mark.parametrize("name", sweep("index.html"))
+def test_the_dark_page_is_accessible(visit, name):
+    with visit(name, "dark") as page:
         assert axe(page) == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", sweep("index.html", CHAPTERS[0]))
 def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
     with visit(name, width=390) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert axe(page) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_mathematics_is_typeset(visit, name, built_site):
-    raw = (built_site / name).read_text(encoding="utf-8")
-    expected = len(re.findall(r'class="math (?:inline|display)"', raw))
-    with visit(name) as page:
-        main = page.locator("main")
-        assert main.locator(".math mjx-container").count() == expected
-        assert main.locator("mjx-container mjx-assistive-mml").count() >= expected
-        assert main.locator("mjx-merror").count() == 0
-        prose = main.evaluate("m => { const c = m.cloneNode(true);"
-                              " c.querySelectorAll('pre, code, mjx-container').forEach(e => e.remove()); return c.textContent; }")
-        assert not re.search(r"\\\(|\\\[|\\tag\b", prose)
-        tags = len(re.findall(r"\\tag\{", "".join(re.findall(r'class="math display">(.*?)</span>', raw, re.S))))
-        assert main.locator("mjx-container mjx-mlabeledtr").count() == tags
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_figures_are_there_with_alternative_text(visit, name):
-    with visit(name) as page:
-        for image in page.locator("main img").all():
-            image.scroll_into_view_if_needed()
-            assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
-            assert len(image.get_attribute("alt")) > 20
-
-
-def test_every_chapter_has_figures(visit):
-    for name in CHAPTERS:
-        with visit(name) as page:
-            assert page.locator("main img.wb-figure").count() >= 1
 
 
 def test_dark_mode_toggles_is_kept_and_figures_stay_legible(visit, built_site):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def test_list_names_chapter_part_and_title(book):
 def test_reproduce_runs_and_leaves_the_book_as_it_was(book):
     before = files(book / "nbs")
     result = run("reproduce", "tiny")
-    assert re.search(r"C1 +three is longer than one +true +2 letters +reproduced", result.stdout)
+    assert re.search(r"C1 +three is longer than one +true +2 letters +reduced +reproduced", result.stdout)
     assert "1 claims: 1 reproduced" in result.stdout
     assert "quick profile on cpu, seed 0" in result.stderr and "The slow arm" in result.stderr
     assert files(book / "nbs") == before
@@ -292,6 +293,8 @@ def test_the_real_book_is_checked_by_all_five():
 def tested(book, monkeypatch):
     "The book as a repository with one test file, and without what else `weightbook test` would find"
     (book / "tests").mkdir()
+    for name in ("conftest.py", "runner.py", "run_notebook.py", "test_notebooks.py", "structure_rules.py"):
+        shutil.copy(Path(__file__).parent / name, book / "tests")
     (book / "tests" / "test_one.py").write_text("def test_one():\n    pass\n")
     (book / ".gitignore").write_text("cache/\n__pycache__/\n.pytest_cache/\n")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(book)]
@@ -311,7 +314,8 @@ def test_test_runs_notebooks_and_pytest_and_ends_with_its_closing_line(tested):
     status, said = finish(tested)
     assert status == 0, said
     assert "1 notebooks ran; working tree unchanged" in said
-    assert re.fullmatch(r"1 passed in [\d.]+s", said.strip().splitlines()[-1])
+    assert re.search(r"^notebook lowbit/01_tiny: 4 cells, [\d.]+ s CPU", said, re.MULTILINE)
+    assert re.fullmatch(r"4 passed in [\d.]+s", said.strip().splitlines()[-1])
 
 
 def test_test_fails_with_a_notebook_and_notices_one_that_was_passed_over(tested):
@@ -321,13 +325,38 @@ def test_test_fails_with_a_notebook_and_notices_one_that_was_passed_over(tested)
     idle.cells.insert(0, nbformat.v4.new_raw_cell("---\nskip_exec: true\n---"))
     nbformat.write(idle, tested / "nbs" / "lowbit" / "02_idle.ipynb")
     status, said = finish(tested)
-    assert status == 1 and "FAILED" in said and "passed over: 02_idle.ipynb" in said and "ZeroDivisionError" in said
+    assert status == 1 and "FAILED in" in said and "passed over: lowbit/02_idle" in said and "ZeroDivisionError" in said
+    assert "2 failed, 3 passed" in said.strip().splitlines()[-1]
+
+
+def test_a_stored_run_is_what_later_ones_are_compared_with(tested):
+    status, said = finish(tested, "--store")
+    record = tested / "tests" / "records" / "lowbit" / "01_tiny.json"
+    assert status == 0 and "records stored" in said
+    assert json.loads(record.read_text())["cells"] == 4
+    record.write_text(record.read_text().replace('"cells": 4', '"cells": 5'))
+    status, said = finish(tested)
+    assert status == 1 and "4 cells ran, the last stored run had 5" in said
 
 
 def test_test_notices_a_changed_working_tree(tested):
     (tested / "tests" / "test_one.py").write_text("def test_one():\n    open('left-over', 'w')\n")
     status, said = finish(tested, "--no-notebooks")
-    assert status == 1 and "the run changed the working tree" in said
+    assert status == 1 and "the run changed the working tree" in said and "0 notebooks ran" in said
+
+
+def test_slow_tests_wait_until_asked_and_one_chapter_takes_what_it_imports(tested):
+    package = tested / "weightbook" / "lowbit"
+    package.mkdir(parents=True)
+    (package / "tiny.py").write_text("from . import gate\n")
+    (package / "gate.py").touch()
+    (package / "other.py").touch()
+    slow = "import pytest\n@pytest.mark.slow\ndef test_slow():\n    pass\ndef test_quick():\n    pass\n"
+    for name in ("tiny", "gate", "other"):
+        (tested / "tests" / f"test_{name}.py").write_text(slow)
+    for arguments, line in (((), "4 passed, 3 deselected"), (("--chapter", "tiny"), "3 passed, 4 deselected")):
+        status, said = finish(tested, "--no-notebooks", *arguments)
+        assert status == 0 and said.strip().splitlines()[-1].startswith(line), said
 
 
 def test_serve_needs_a_site(book):

@@ -1,7 +1,8 @@
 """Every notebook runs, cell by cell, in a fresh interpreter: quick profile, no network, one thread."""
 
-import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from weightbook.book.pages import notebooks, read_notebook
 
 HERE = Path(__file__).resolve().parent
 NBS = HERE.parent / "nbs"
-CPU_SECONDS = int(os.environ.get("WEIGHTBOOK_TEST_CPU", 240))  # of one notebook; a busy machine does not lengthen them
+CPU_SECONDS = int(os.environ.get("WEIGHTBOOK_TEST_CPU", 360))  # of one notebook; a busy machine does not lengthen them
 HANGS = 20  # a notebook that waits for something, without computing, is given up after so many times as long
 
 
@@ -29,18 +30,20 @@ def run(path: Path, folder: Path, cpu: int = CPU_SECONDS) -> tuple[dict, str]:
     "The report of a notebook's run, and what it said"
     mine = {"WEIGHTBOOK_PROFILE": "quick", "WEIGHTBOOK_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WEIGHTBOOK_SAVE": "0"}
     mine |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    report = folder / "report.json"
-    command = [sys.executable, str(HERE / "run_notebook.py"), str(path), str(cpu), str(report)]
+    log, before = folder / "cells.log", runner.cpu_seconds()
+    command = [sys.executable, str(HERE / "run_notebook.py"), str(path), str(cpu), str(log)]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, env=kept | mine, cwd=NBS, capture_output=True, text=True, timeout=HANGS * cpu)
-    said = done.stdout + done.stderr
-    return (json.loads(report.read_text()) if report.exists() else {"passed": False, "cells": [], "cpu": 0.0}), said
+    lines = log.read_text(encoding="utf-8") if log.exists() else ""
+    found = {"cells": re.findall(rf"^{re.escape(path.name)}:([\w-]+): ([\d.]+)s$", lines, re.MULTILINE)}
+    found |= {"passed": done.returncode == 0, "limit": done.returncode == -signal.SIGXCPU}
+    return found | {"cpu": runner.cpu_seconds() - before}, done.stdout + done.stderr
 
 
 def complaint(path: Path, found: dict, said: str) -> str:
     "What is wrong with a run; empty when nothing is"
     ran, before = len(found["cells"]), runner.record(key(path)).get("cells", 0)
-    if found.get("limit"):
+    if found["limit"]:
         return f"more than {CPU_SECONDS} s of CPU time, after {ran} cells (last {found['cells'][-1:]}):\n{said}"
     if not found["passed"]:
         return said or "the interpreter died"

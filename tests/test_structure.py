@@ -2,50 +2,21 @@
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import runner
 import structure_rules as rules
 from structure_rules import Notebook
 
 from weightbook.book.pages import chapters, source_hash, workshops
+from weightbook.book.run import stale_notebooks
 from weightbook.book.settings import find_root
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT / "nbs"
-
-# The notebooks that `make test` runs, and the smallest number of code cells each must run. A notebook that is renamed,
-# skipped or emptied is noticed here; a new one is added here.
-EXPECTED = {
-    "adapting/03_weight_signatures": 130,
-    "blocks/corruptions": 100,
-    "blocks/data": 32,
-    "blocks/kernels": 24,
-    "blocks/lm": 48,
-    "blocks/nets": 18,
-    "blocks/study": 42,
-    "blocks/training": 30,
-    "book/bench": 25,
-    "book/checks": 27,
-    "book/cli": 34,
-    "book/conditions": 38,
-    "book/figures": 30,
-    "book/ledger": 50,
-    "book/settings": 29,
-    "book/site": 66,
-    "book/tables": 20,
-    "citation": 1,
-    "estimation/01_dpp_least_squares": 185,
-    "estimation/02_soundscape_kmeans": 165,
-    "index": 3,
-    "ledger": 2,
-    "lowbit/00_quantizers": 90,
-    "lowbit/01_adadim": 115,
-    "lowbit/04_wina": 90,
-    "reparam/01_compander": 140,
-    "sharing/04_ponita": 200,
-    "weighting/01_weighted_cfm": 180,
-}
 
 
 def key(path: Path) -> str:
@@ -93,18 +64,19 @@ def test_no_ledger_without_its_chapter():
     assert {path.stem for path in (NBS / "ledger").glob("*.json")} == names
 
 
-def executed_cells(path: Path) -> int:
-    "The code cells that a test run executes: not empty, and not set aside by a flag"
-    return sum(bool(cell.lines) and not cell.directives.keys() & {"long", "gpu"} for cell in Notebook(path).code)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=key)
+def test_cells_are_short_in_characters_too(path):
+    assert rules.cell_characters(Notebook(path), runner.record(key(path))) == []
 
 
-def test_the_expected_notebooks_run():
-    from nbdev.doclinks import nbglob
+def test_outputs_are_fresh():
+    assert stale_notebooks(ROOT) == []
 
-    run = {Path(path).resolve() for path in nbglob(NBS, as_path=True)}
-    assert {key(path) for path in run if executed_cells(path)} == set(EXPECTED)
-    found = {name: executed_cells(NBS / f"{name}.ipynb") for name in EXPECTED}
-    assert {name: count for name, count in found.items() if count < EXPECTED[name]} == {}
+
+def test_the_code_is_clean():
+    command = [sys.executable, "-m", "ruff", "check", "weightbook", "tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -201,6 +173,8 @@ BROKEN = [
     ("cell_sizes", replace(7, code("x = 1\n" * 41)), "41 lines"),
     ("cell_sizes", [*SOUND, *[code("x = 1\n" * 9)] * 20], "median of 9"),
     ("cell_sizes", [*SOUND, *[code("x = 1\n" * 21)] * 5], "nine of ten"),
+    ("cell_characters", [*SOUND, *[code("x" * 50 + "\n" + "y" * 100 + "\n" + "z = 1\n" * 100)] * 3], "752 characters"),
+    ("cell_characters", replace(7, code("x = " + "1" * 107)), "1 lines of code are above 110"),
     ("outputs", replace(7, code("1 / 0", [ERROR])), "stores an error"),
     ("outputs", replace(7, code("bar()", [WIDGET])), "widget"),
     ("file_size", replace(7, code("x", [{"output_type": "stream", "name": "stdout", "text": "x" * 1_600_000}])), "MB"),
@@ -236,6 +210,15 @@ BROKEN = [
 def test_a_broken_notebook_is_noticed(write, rule, cells, complaint):
     found = getattr(rules, rule)(write(cells))
     assert any(complaint in line for line in found), found
+
+
+def test_what_an_older_notebook_has_above_the_limits_may_only_fall(write):
+    wide = write([*SOUND, *[code("x = " + "1" * 107 + "\n" * 700)] * 3])
+    found = rules.measures(wide)
+    assert found == {"characters": 811, "wide": 3} and len(rules.cell_characters(wide)) == 2
+    assert rules.cell_characters(wide, found) == []
+    assert len(rules.cell_characters(wide, {"characters": 810, "wide": 2})) == 2
+    assert rules.measures(write(SOUND))["wide"] == 0
 
 
 def test_a_stale_stamp_is_noticed(write):

@@ -13,7 +13,7 @@ class _Loader(_SourceFileLoader):
     def exec_module(self, module):
         super().exec_module(module)
         if _sys.flags.optimize < 2 and hasattr(module, "__all__"):
-            from weightbook.book.checks import document
+            from weightbook.book.docments import document
 
             document(module)
 

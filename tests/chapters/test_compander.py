@@ -1,10 +1,12 @@
 """Weight Compander against independent oracles: NumPy and SciPy, autograd, hand-written optimisers, brute-force crops."""
 
 import copy
+import dataclasses
 import itertools
 import math
 import types
 
+import arm_keys
 import battery
 import numpy as np
 import pytest
@@ -20,7 +22,6 @@ from torch.nn.utils.parametrizations import weight_norm
 from weightbook.blocks.kernels import HAS_TRITON, force_kernel
 from weightbook.blocks.nets import MLP, SmallResNet
 from weightbook.book.checks import assert_close, rms_error
-from weightbook.book.settings import load_settings
 from weightbook.reparam import compander as wc
 
 ORACLE = {
@@ -313,7 +314,8 @@ def cross_entropy(model):
 
 
 TestSGD = battery.optimiser(
-    with_optimizer(lambda m: wc.compander_optimizer(m, lr=0.05, momentum=0.9, weight_decay=0.01)), cross_entropy)
+    with_optimizer(lambda m: wc.compander_optimizer(m, lr=0.05, momentum=0.9, weight_decay=0.01)), cross_entropy,
+    known={"a_closure_gives_the_loss_before_the_step": "the decay is added before the closure computes the gradient"})
 TestAdam = battery.optimiser(with_optimizer(lambda m: wc.CompanderAdam(m, 0.01, weight_decay=0.01)), cross_entropy)
 TestLearnableAdam = battery.optimiser(with_optimizer(lambda m: wc.CompanderAdam(m, 0.01), learnable=True), cross_entropy)
 
@@ -356,49 +358,86 @@ def test_the_potential_integrates_the_mirror_gradient():
 # ---- experiments -----------------------------------------------------------------------------------------------------
 
 
-def test_weight_normalisation_is_pytorchs():
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return arm_keys.page("compander", tmp_path_factory.mktemp("cache"))
+
+
+def test_weight_normalisation_is_pytorchs(page):
     layer = nn.Linear(5, 3).double()
     w = layer.weight.detach().clone()
     weight_norm(layer)
     g, v = layer.parametrizations.weight.original0, layer.parametrizations.weight.original1
     assert_close(g * v / v.norm(dim=1, keepdim=True), w, rtol=1e-12)
-    arm = wc.reparameterise(MLP((5, 4, 3)), wc.Arm("weight norm"), task())
-    assert {p.shape for group in arm.param_groups for p in group["params"]} >= {torch.Size([4, 1]), torch.Size([4, 5])}
+    sgd = page["reparameterise"](MLP((5, 4, 3)), page["Way"]("weight norm"), task(page))
+    assert {p.shape for group in sgd.param_groups for p in group["params"]} >= {torch.Size([4, 1]), torch.Size([4, 5])}
 
 
-def task(**changes) -> wc.Task:
+def task(page, **changes):
     small = dict(images=60, noise=0.2, epochs=2, batch=16, augment=False, half=False)
-    return wc.Task(**dict(data="digits", source="digits", network="digit-net") | small | changes)
+    return page["Task"](**dict(data="digits", network="digit-net") | small | changes)
 
 
 @pytest.mark.parametrize("kind", ["plain", "compander", "weight norm", "power"])
-def test_arms_start_alike_and_repeat(kind):
-    arm = wc.Arm(kind, 0.8, 0.5)
-    found = [wc.run_arm(task(), arm, 3, load_settings(profile="quick")) for _ in range(2)]
-    assert found[0]["test"] == found[1]["test"] and np.array_equal(found[0]["weights"], found[1]["weights"])
-    plain = wc.run_arm(task(), wc.Arm(), 3, load_settings(profile="quick"))
-    assert_close(np.array(found[0]["notes"][0]["fan"]), np.array(plain["notes"][0]["fan"]), rtol=1e-5)
-    assert len(found[0]["notes"]) == 3
+def test_arms_start_alike_and_repeat(kind, page):
+    train = lambda kind: page["run"](task(page, curves=True), page["Way"](kind, 0.8, 0.5), 3)  # noqa: E731
+    found = [train(kind) for _ in range(2)]
+    assert found[0]["test"] == found[1]["test"] and found[0]["size"] == found[1]["size"]
+    assert_close(found[0]["fan"][0], train("plain")["fan"][0], rtol=1e-5, atol=2e-5)  # rounded to five digits
+    assert found[0]["fan"].shape == (3, 9) and np.array_equal(found[0]["fan"], found[1]["fan"])
 
 
-def test_the_matched_rate_moves_weights_and_nothing_else():
+def test_what_a_run_leaves_is_what_its_weights_say(page):
+    from weightbook.book.arms import encode
+
+    way = page["Way"]("compander", 0.8, 0.5)
+    left = page["run"](task(page, curves=True), way, 3)
+    content, large = encode(left)
+    assert not large and left["largest"] <= wc.compand_bound(0.8) and 0 < left["used"] <= 1
+    assert_close(left["used"], left["largest"] / wc.compand_bound(0.8), rtol=1e-6)
+    assert left["first, ever"] == pytest.approx(np.abs(left["fan"]).max(), abs=1e-5)
+    model = wc.compand_model(page["build_network"]("digit-net", 1, 10), 0.8, 0.5)
+    found = page["_left"](model, way, [page["_note"](model)], False)
+    flat = torch.cat([m.weight.detach().flatten() for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]).double()
+    rates = torch.cos(flat / 0.8) ** 4  # eq. (8) over its value at zero
+    assert_close(found["slowed"], 100 * (rates < 0.9).double().mean().item(), rtol=1e-9)
+    assert_close(found["size"], flat.norm().item(), rtol=1e-6)
+    assert_close(found["rates"].sum(), 1.0, rtol=1e-12)
+
+
+def test_data_that_the_book_lacks_come_from_an_archive(page, tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    parts = {f"{part}_x": generator.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8) for part in ("train", "test")}
+    parts |= {f"{part}_y": np.arange(40) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "cifar100.npz", **parts)
+    settings_ = dataclasses.replace(page["S"], data=tmp_path)
+    monkeypatch.setitem(page, "S", settings_)
+    assert page["at_hand"]("CIFAR-100 ResNet-18") and not page["at_hand"]("TinyImageNet ResNet-50")
+    assert not page["at_hand"]("ImageNet ResNet-50") and not page["at_hand"]("CIFAR-100 WRN-28-10")
+    real = page["paper_task"]("CIFAR-100 VGG16")
+    assert real["network"] == "vgg-16" and real["images"] == 50_000
+    small = real | dict(network="resnet-8", images=30, validation=10, epochs=1, batch=10)
+    left = page["run"](page["Task"](**small), page["Way"]("compander", 0.7, 1.0), 0)
+    assert 0 <= left["test"] <= 100 and left["used"] > 0
+
+
+def test_the_matched_rate_moves_weights_and_nothing_else(page):
     model = MLP((5, 4, 3))
-    sgd = wc.reparameterise(model, wc.Arm(rate=2.5), task(rate=0.1))
+    sgd = page["reparameterise"](model, page["Way"](rate=2.5), task(page, rate=0.1))
     rates = {id(p): group["lr"] for group in sgd.param_groups for p in group["params"]}
     assert {name: rates[id(p)] for name, p in model.named_parameters()} == {
         name: 0.25 if name.endswith("weight") else 0.1 for name, _ in model.named_parameters()
     }
 
 
-def test_noise_hits_the_asked_share_and_the_test_labels_stay():
-    settings_ = load_settings(profile="quick")
-    clean, noisy = (wc._split(task(images=1000, noise=noise), 5, settings_) for noise in (0.0, 0.3))
+def test_noise_hits_the_asked_share_and_the_test_labels_stay(page):
+    clean, noisy = (page["_split"](task(page, images=1000, noise=noise), 5) for noise in (0.0, 0.3))
     wrong = (clean["train"][1] != noisy["train"][1]).double().mean().item()
     assert abs(wrong - 0.3) < 4 * math.sqrt(0.21 / 1000)
     assert torch.equal(clean["test"][1], noisy["test"][1])
 
 
-def test_crops_and_flips_are_those_of_a_loop():
+def test_crops_and_flips_are_those_of_a_loop(page):
     x = torch.arange(2 * 3 * 5 * 4, dtype=torch.float32).reshape(2, 3, 5, 4) + 1
     padded = F.pad(x, (2,) * 4)
     every = {
@@ -406,7 +445,7 @@ def test_crops_and_flips_are_those_of_a_loop():
         for n, top, left, flip in itertools.product(range(2), range(5), range(5), (False, True))
     }
     torch.manual_seed(0)
-    seen = {image.contiguous().numpy().tobytes() for _ in range(40) for image in wc.augment(x, pad=2)}
+    seen = {image.contiguous().numpy().tobytes() for _ in range(40) for image in page["augment"](x, pad=2)}
     assert seen <= every and len(seen) > 40
 
 
@@ -455,16 +494,18 @@ BAD = {
     "adam of a plain model": (lambda: wc.CompanderAdam(nn.Linear(2, 2)), ValueError, "compand_model"),
     "no percentiles": (lambda: wc.weight_percentiles(torch.empty(0)), ValueError, "w"),
     "bytes": (lambda: wc.compand_bytes(-1), ValueError, "count"),
-    "network": (lambda: wc.build_network("resnet-9", 3, 10), ValueError, "name"),
-    "task network": (lambda: task(network="mlp"), ValueError, "network"),
-    "task noise": (lambda: task(noise=1.5), ValueError, "noise"),
-    "task validation": (lambda: task(validation=60), ValueError, "validation"),
-    "arm kind": (lambda: wc.Arm("wc"), ValueError, "kind"),
-    "arm rate": (lambda: wc.Arm("compander", rate=2.0), ValueError, "rate"),
-    "seed": (lambda: wc.run_arm(task(), wc.Arm(), -1, load_settings(profile="quick")), ValueError, "seed"),
 }
 
 test_bad_input = battery.errors(BAD)
+
+
+@pytest.mark.parametrize(("call", "named"), [
+    (lambda page: page["build_network"]("resnet-9", 3, 10), "name"), (lambda page: page["Way"]("wc"), "kind"),
+    (lambda page: page["Way"]("compander", rate=2.0), "rate"), (lambda page: page["run"](task(page), page["Way"](), -1), "seed"),
+], ids=["network", "kind", "rate", "seed"])
+def test_bad_input_of_the_experiments(call, named, page):
+    with pytest.raises(ValueError, match=named):
+        call(page)
 
 
 def test_a_parametrization_of_another_kind_is_no_compander():
@@ -478,7 +519,7 @@ def test_a_parametrization_of_another_kind_is_no_compander():
 # tag of the equation -> (what the chapter says, what is put in its place)
 BREAKS = {
     1: ("return a * _SHAPES[check_choice", "return -a * _SHAPES[check_choice"),
-    2: ("return b * _SHAPES[shape].inverse(w / a)", "return _SHAPES[shape].inverse(w / a)"),
+    2: ("return (b * _SHAPES[shape].inverse(wide / a))", "return (_SHAPES[shape].inverse(wide / a))"),
     3: ("return (a / b) * _SHAPES", "return (b / a) * _SHAPES"),
     4: ("-(g * a * v / (b**2 + v**2)).sum()", "(g * a * v / (b**2 + v**2)).sum()"),
     5: ("self.alpha * v.abs().pow(self.alpha - 1)", "v.abs().pow(self.alpha - 1)"),

@@ -20,7 +20,6 @@ ot = pytest.importorskip("ot")
 pytest.importorskip("torchdiffeq")
 pytest.importorskip("accelerate")
 
-from weightbook.blocks.kernels import HAS_TRITON, force_kernel  # noqa: E402
 from weightbook.blocks.nets import MLP  # noqa: E402
 from weightbook.book.checks import assert_close, rms_error, z_test  # noqa: E402
 from weightbook.weighting import weighted_cfm as wcfm  # noqa: E402
@@ -364,35 +363,30 @@ def test_the_funnel_has_its_dimension():
     z_test(y[:, 0].square(), 9.0)
 
 
-# ---- fused pass ------------------------------------------------------------------------------------------------------
+# ---- the three tensors ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not HAS_TRITON, reason="needs triton")
 @pytest.mark.parametrize("cost", wcfm.COSTS)
-@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 5e-3)], ids=str)
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 1e-2)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (7, 63), (2, 3, 20, 20), (3, 1024), (2, 2049), (0, 5)], ids=str)
-def test_the_kernel_agrees_with_the_reference(shape, dtype, bound, cost):
+def test_the_bridge_agrees_with_numpy(shape, dtype, bound, cost):
     gen = torch.Generator().manual_seed(0)
     x0, x1 = torch.randn(shape, generator=gen).to(dtype), torch.randn(shape, generator=gen).to(dtype)
     t = torch.rand(shape[0], generator=gen)
-    with force_kernel():
-        xt, u, c = wcfm.bridge(x0, x1, t, cost=cost)
+    xt, u, c = wcfm.bridge(x0, x1, t, cost=cost)
     a, b = x0.double().flatten(1).numpy(), x1.double().flatten(1).numpy()
     s = t.double().numpy()[:, None]
     for ours, wanted in ((xt.flatten(1), (1 - s) * a + s * b), (u.flatten(1), b - a)):
         assert ours.dtype == dtype
         assert_close(ours.double().numpy(), wanted, rtol=bound)
     distance = np.linalg.norm(b - a, axis=1)
-    assert_close(c.double().numpy(), distance if cost == "l2" else distance**2, rtol=1e-5)
+    assert_close(c.double().numpy(), distance if cost == "l2" else distance**2, rtol=1e-5 if dtype == torch.float32 else bound)
 
 
-def test_gradients_take_the_plain_path():
-    x0 = torch.randn(3, 4, requires_grad=True)
-    if HAS_TRITON:
-        with force_kernel():
-            xt, u, c = wcfm.bridge(x0, torch.randn(3, 4), torch.rand(3))
-        (xt.sum() + u.sum() + c.sum()).backward()
-        assert x0.grad.isfinite().all()
+def test_all_inputs_are_differentiated():
+    inputs = [torch.randn(3, 4), torch.randn(3, 4), torch.rand(3)]
+    leaves = [x.double().requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(wcfm.bridge, leaves)
 
 
 def test_the_benchmark_writes_complete_rows():
@@ -472,7 +466,7 @@ test_bad_input = battery.errors(BAD)
 
 # tag of the equation -> (what the chapter says, what is put in its place)
 BREAKS = {
-    1: ("(prediction - target).square().flatten(1).mean(1)", "(prediction - target).square().flatten(1).sum(1)"),
+    1: ("target.to(wide)).square().flatten(1).mean(1)", "target.to(wide)).square().flatten(1).sum(1)"),
     2: ("(x1 - x0)[cell == k].mean()", "x1[cell == k].mean()"),
     3: ("(mass * (grid - x0)).sum(1)", "(mass * grid).sum(1)"),
     4: ("density = torch.exp(phi[:, None] + psi - C / 0.5)", "density = torch.exp(phi[:, None] - psi - C / 0.5)"),

@@ -31,7 +31,6 @@ from torch import Tensor, nn
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d43486eb
 from ..blocks.corruptions import CORRUPTIONS, corrupt
 from ..blocks.data import load_images
-from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.training import bfloat16_pays, fit, make_accelerator, make_batches
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings, require, write_atomic
@@ -577,14 +576,14 @@ def patch_tensor(
     original: Tensor,           # any shape, floating point
     directions: Tensor,         # (N, *shape of `original`), its dtype
     weights: Sequence[float] | Tensor,  # N strengths
-    *, out: Tensor | None = None,  # where to write; None: a new tensor
+    *, out: Tensor | None = None,  # where to write; None: a new tensor, differentiable in all inputs
 ) -> Tensor:                    # shape and dtype of `original`
-    "The sum of eq. (9) for one tensor in one pass over memory: kernel on a GPU, PyTorch elsewhere"
+    "The sum of eq. (9) for one tensor, in one pass over memory where `out` is given"
     check_tensor("original", original, floating=True)
     check_tensor("directions", directions, shape=(len(weights), *original.shape), floating=True)
-    out = torch.empty_like(original) if out is None else check_tensor("out", out, shape=tuple(original.shape), floating=True)
-    if original.dtype != torch.float64 and out.is_contiguous() and use_triton(original, directions):
-        return _launch_patch(original.contiguous(), directions.contiguous(), weights, out)
+    if out is None:
+        return patch_tensor_reference(original, directions, weights)
+    check_tensor("out", out, shape=tuple(original.shape), floating=True)
     wide = original.dtype in (torch.float32, torch.float64)
     if wide and len(weights) == 1:
         return torch.add(original, directions[0], alpha=float(weights[0]), out=out)
@@ -707,25 +706,6 @@ def patch_bytes(
     check_integer("count", count, low=1)
     size = numel * check_integer("itemsize", itemsize, low=1)
     return {"on": (count + 2) * size, "off": 2 * size}
-
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #ec41e203
-@jit
-def _patch_kernel(original_ptr, directions_ptr, weights_ptr, out_ptr, n, COUNT: tl.constexpr, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < n
-    total = tl.load(original_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    for i in range(COUNT):
-        row = directions_ptr + i * n.to(tl.int64)
-        total += tl.load(weights_ptr + i) * tl.load(row + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=inside)
-
-
-def _launch_patch(original: Tensor, directions: Tensor, weights: Sequence[float] | Tensor, out: Tensor) -> Tensor:
-    "Write the patched tensor into `out` by the kernel"
-    lam = torch.as_tensor(weights, dtype=torch.float32, device=original.device)
-    if n := original.numel():
-        _patch_kernel[(triton.cdiv(n, 1024),)](original, directions, lam, out, n, COUNT=len(directions), BLOCK=1024)
-    return out
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #08969630
 def _race_arms(convolutions: int, count: int, device: str) -> tuple[dict[str, Callable], dict[str, float]]:

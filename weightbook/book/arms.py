@@ -298,14 +298,16 @@ class Arm:
 
     def key(self, *args: Any, **kwargs: Any) -> str:  # 32 hexadecimal digits
         "Digest of what runs, its arguments, and the profile, seed and kind of device"
-        return self._key(args, kwargs)[0]
+        return self._key(self._what_runs(), args, kwargs)
 
-    def _key(self, args: Sequence, kwargs: Mapping) -> tuple[str, dict[str, str]]:
-        "The key, and the texts of the page's cells that it was taken from"
-        reach = Reach()
-        arguments = _known_arguments(self.function, args, kwargs)
-        parts = [reach(self.function), reach(arguments), *_context_of(self.arms.settings)]
-        return _sha256(repr(parts).encode())[:32], reach.pages
+    def _what_runs(self) -> str:
+        "The part of the key that all calls share"
+        return Reach()(self.function)
+
+    def _key(self, runs: str, args: Sequence, kwargs: Mapping) -> str:
+        "The key of one call"
+        given = Reach()(_known_arguments(self.function, args, kwargs))
+        return _sha256(repr([runs, given, *_context_of(self.arms.settings)]).encode())[:32]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what the function returns
         "The kept result, or a new one"
@@ -428,7 +430,8 @@ def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str)
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    keys = [arm.key(**call) for call in calls]
+    runs = arm._what_runs()
+    keys = [arm._key(runs, (), call) for call in calls]
     found = {key: _look_up(arm, key) for key in dict.fromkeys(keys)}
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
     run = Parallel(n_jobs=jobs, return_as="generator_unordered")

@@ -4,19 +4,16 @@
 
 # %% auto #0
 __all__ = ['rms_error', 'assert_close', 'expect_fail', 'z_test', 'check_real', 'check_integer', 'check_choice', 'check_tensor',
-           'typed', 'document']
+           'typed']
 
 # %% ../../nbs/book/checks.ipynb #aa1b6ac8
-import ast
 import collections.abc
 import difflib
 import functools
 import inspect
-import io
 import math
 import numbers
 import sys
-import tokenize
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -361,83 +358,3 @@ def typed(
         return function(*args, **kwargs)
 
     return gated
-
-# %% ../../nbs/book/checks.ipynb #2ec85c63
-def _comments(source: str) -> dict[int, str]:
-    "Line number → its comment"
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-
-
-def _sections(node: ast.FunctionDef, comments: dict[int, str], owner: str = "") -> str:
-    "Parameters, what is returned and what is raised, in NumPy's layout"
-    arguments = [x for x in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if x.arg not in ("self", "cls")]
-    defaults = dict(zip([x.arg for x in reversed((*node.args.posonlyargs, *node.args.args))], reversed(node.args.defaults)))  # noqa: B905
-    defaults |= {x.arg: d for x, d in zip(node.args.kwonlyargs, node.args.kw_defaults) if d is not None}  # noqa: B905
-    one_line = node.returns is not None and arguments and arguments[-1].end_lineno == node.returns.end_lineno
-    rows = []
-    for x in arguments:
-        kind = ast.unparse(x.annotation) if x.annotation else "object"
-        kind += f", default {ast.unparse(defaults[x.arg])}" if x.arg in defaults else ""
-        end = defaults[x.arg].end_lineno if x.arg in defaults else x.end_lineno
-        rows += [f"{x.arg} : {kind}", *([f"    {comments[end]}"] if end in comments and not one_line else [])]
-    text = f"\n\nParameters\n----------\n{chr(10).join(rows)}" if rows else ""
-    if node.returns is not None and not owner and ast.unparse(node.returns) != "None":
-        said = comments.get(node.returns.end_lineno)
-        text += f"\n\nReturns\n-------\n{ast.unparse(node.returns)}" + (f"\n    {said}" if said else "")
-    return text + _raises(node)
-
-# %% ../../nbs/book/checks.ipynb #c6e0ee6f
-def _raises(node: ast.FunctionDef) -> str:
-    "The errors that a function raises by itself or through a check"
-    calls = [x.func.id for x in ast.walk(node) if isinstance(x, ast.Call) and isinstance(x.func, ast.Name)]
-    found = {x.exc.func.id for x in ast.walk(node) if isinstance(x, ast.Raise) and isinstance(x.exc, ast.Call)
-             and isinstance(x.exc.func, ast.Name)}
-    if any(name.lstrip("_").startswith("check") for name in calls):
-        found |= {"TypeError", "ValueError"}
-    if any(isinstance(x, ast.Name) and x.id == "typed" for x in node.decorator_list):
-        found.add("TypeError")
-    return f"\n\nRaises\n------\n{', '.join(sorted(found))}\n    What is wrong with which argument" if found else ""
-
-
-def _fields(node: ast.ClassDef, comments: dict[int, str]) -> str:
-    "The annotated fields of a record"
-    rows = []
-    for x in node.body:
-        if isinstance(x, ast.AnnAssign) and isinstance(x.target, ast.Name) and not x.target.id.startswith("_"):
-            rows += [f"{x.target.id} : {ast.unparse(x.annotation)}", f"    {comments.get(x.end_lineno, '')}".rstrip()]
-    return "\n\nAttributes\n----------\n" + "\n".join(filter(None, rows)) if rows else ""
-
-# %% ../../nbs/book/checks.ipynb #ea51807a
-def _append(target: Any, text: str) -> None:
-    "Put text behind the docstring of a function, method, property or class"
-    target = getattr(target, "__func__", target)
-    doc = getattr(target, "__doc__", None)
-    if text and doc and "\n----" not in doc:
-        try:
-            target.__doc__ = doc.rstrip() + text
-        except (AttributeError, TypeError):  # a built-in type
-            pass
-
-
-def document(
-    module: types.ModuleType,  # an imported module of the package
-) -> None:
-    "Render the comments beside its public parameters, fields and results into `__doc__`"
-    source = inspect.getsource(module)
-    comments, names = _comments(source), vars(module)
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name in names:
-            _append(names[node.name], _sections(node, comments))
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name in names:
-            _document_class(names[node.name], node, comments)
-
-
-def _document_class(owner: type, node: ast.ClassDef, comments: dict[int, str]) -> None:
-    "The class with the parameters of its constructor or its fields, and its public methods"
-    methods = {x.name: x for x in node.body if isinstance(x, ast.FunctionDef)}
-    start = _sections(methods["__init__"], comments, node.name) if "__init__" in methods else _fields(node, comments)
-    for name, method in methods.items():
-        if not name.startswith("_") and name in vars(owner):
-            _append(vars(owner)[name], _sections(method, comments))
-    _append(owner, start)

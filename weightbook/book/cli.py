@@ -650,6 +650,10 @@ def _working_tree() -> str | None:
     done = subprocess.run(["git", "status", "--porcelain"], cwd=checkout(), capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else None
 
+
+_CHANGED = "the run changed the working tree: see git status"
+
+
 # %% ../../nbs/book/cli.ipynb #00c0ea09
 def _stream(
     command: Sequence[str], # program and arguments
@@ -664,60 +668,64 @@ def _stream(
 
 # %% ../../nbs/book/cli.ipynb #bc6de9b1
 class _Notebooks:
-    "Reads what nbdev-test says, and counts the notebooks that ran to their end"
+    "Reads the lines about notebooks that `tests/runner.py` adds to what pytest says"
 
     def __init__(self):
-        self.started: dict[str, float] = {}
-        self.done: set[str] = set()
+        self.cells: dict[str, int] = {}
 
-    def __call__(self, line: str) -> bool:
-        events = re.findall(r"(Starting|- Completed) (.+?\.ipynb)", line)  # two workers may write on one line
-        for event, name in events:
-            if event == "Starting":
-                self.started[name] = time.perf_counter()
-            else:
-                self.done.add(name)
-                seconds = time.perf_counter() - self.started.get(name, math.nan)
-                print(f"{seconds:7.1f} s  {Path(name).relative_to(checkout())}", flush=True)
-        return not events and line not in ("", "Success.")
+    def __call__(self, line: str) -> None:
+        if found := re.match(r"notebook (\S+): (\d+) cells\b", line):
+            self.cells[found[1]] = int(found[2])
+
+    def missing(self, expected: set[str]) -> str:
+        "The notebooks that did not run, in words"
+        left = sorted(expected - {name for name, count in self.cells.items() if count})
+        return f"; passed over: {', '.join(left)}" if left else ""
+
 
 # %% ../../nbs/book/cli.ipynb #d85af094
 def _with_code() -> set[str]:
-    "The notebooks that have code to run"
+    "The notebooks that have code to run, as lowbit/04_wina"
     from weightbook.book.pages import notebooks, read_notebook
 
-    return {str(p) for p in notebooks(checkout()) if any(c["cell_type"] == "code" for c in read_notebook(p)["cells"])}
+    holds = lambda path: any(c["cell_type"] == "code" and c["source"] for c in read_notebook(path)["cells"])
+    nbs = checkout() / "nbs"
+    return {p.relative_to(nbs).with_suffix("").as_posix() for p in notebooks(checkout()) if holds(p)}
 
-# %% ../../nbs/book/cli.ipynb #33ab0644
-def _test_notebooks(
-    workers: int, # processes
-) -> tuple[bool, str]: # whether all is well, and one line
-    "The cells of every notebook"
-    ran = _Notebooks()
-    run = f"from nbdev.test import nbdev_test; nbdev_test(n_workers={workers}, do_print=True)"
-    status, passed_over = _stream([sys.executable, "-c", run], ran), sorted(Path(p).name for p in _with_code() - ran.done)
-    line = f"{len(ran.done)} notebooks ran" + (", with failures" if status else "")
-    return not status and not passed_over, line + (f"; passed over: {', '.join(passed_over)}" if passed_over else "")
+
+# %% ../../nbs/book/cli.ipynb #7a2e51c4
+def _selection(
+    chapter: str | None,  # one chapter and what it imports; None: all
+    slow: bool,           # whether the slow tests run
+    store: bool,          # whether cells and sizes of the notebooks are kept
+    notebooks: bool,      # False: without them
+) -> list[str]:           # arguments of pytest
+    "Which tests run"
+    chosen = ["--chapter", chapter] if chapter else [] if slow else ["-m", "not slow"]
+    left_out = [] if notebooks else ["--ignore", "tests/test_notebooks.py"]
+    return [*chosen, *["--store"] * store, *left_out, "--durations=15"]
 
 # %% ../../nbs/book/cli.ipynb #c4296bb0
 _CLOSING = re.compile(r"^=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s.*$|^no tests ran in .*$")
 
 # %% ../../nbs/book/cli.ipynb #b00c1c88
 def _test_pytest(
-    workers: int,          # processes
-    extra: Sequence[str],  # further arguments for pytest
-) -> tuple[bool, str]:     # whether all is well, and pytest's closing line
+    workers: int,              # processes
+    arguments: Sequence[str],  # of pytest
+    ran: Callable[[str], None], # reads every line
+) -> tuple[bool, str]:         # whether all is well, and pytest's closing line
     "The tests in `tests/`"
     closing = []
 
     def keep(line: str) -> bool:
+        ran(line)
         if _CLOSING.match(line):
             closing.append(line.strip("= "))
             return False
         return True
 
     spread = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
-    status = _stream([sys.executable, "-m", "pytest", *spread, *extra], keep)
+    status = _stream([sys.executable, "-m", "pytest", *spread, *arguments], keep)
     return status == 0, closing[-1] if closing else f"pytest ended with status {status}"
 
 # %% ../../nbs/book/cli.ipynb #ec7fe127
@@ -730,28 +738,46 @@ def _workers(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if on_gpu else cores
 
+# %% ../../nbs/book/cli.ipynb #c18d40e2
+def _conclude(
+    passed: bool,   # whether all is well
+    seconds: float, # that the run took
+    facts: str,     # what is said of it
+    closing: str,   # pytest's closing line, which stands last
+) -> None:
+    "Say how the run ended, and end with status 0 or 1"
+    typer.echo(f"\n{'passed' if passed else 'FAILED'} in {seconds:.0f} s: {facts}; pytest:\n{closing}")
+    raise typer.Exit(int(not passed))
+
 # %% ../../nbs/book/cli.ipynb #1898fe8c
 _Workers = Annotated[int | None, typer.Option(help="Processes; default: all cores, 1 on a GPU.", min=1)]
 _Cells = Annotated[bool, typer.Option(help="Run the notebooks' cells.")]
 _Pytest = Annotated[list[str] | None, typer.Argument(help="Arguments for pytest, after --.")]
+_One = Annotated[str | None, typer.Option(help="One chapter: notebook, tests, breaks, recipe, and what it imports.")]
+_Slow = Annotated[bool, typer.Option("--slow", help="Recipes and the sweep of all pages in a browser too.")]
+_Store = Annotated[bool, typer.Option("--store", help="Keep cells and sizes of the notebooks in tests/records.")]
 
 # %% ../../nbs/book/cli.ipynb #d11298cf
 @app.command()
 def test(
     workers: _Workers = None,  # ≥ 1
-    notebooks: _Cells = True,  # False: pytest only
+    chapter: _One = None,      # as `find_notebook` takes it; None: all
+    slow: _Slow = False,       # True: what is marked slow too
+    store: _Store = False,     # True: this run is what later ones are compared with
+    notebooks: _Cells = True,  # False: without the notebooks
     pytest: _Pytest = None,    # passed on
 ) -> None:
-    "Run every notebook's cells in the quick profile, then pytest; neither needs a network."
+    "Run all tests: every notebook's cells in the quick profile, and tests/; none needs a network."
     with _usage():
+        name = chapter_name(find_notebook(chapter)) if chapter else None
         before, count, started = _working_tree(), _workers(workers), time.perf_counter()
-    cells_ok, cells = _test_notebooks(count) if notebooks else (True, "notebooks left out")
-    tests_ok, closing = _test_pytest(count, pytest or [])
-    same = _working_tree() == before
-    tree = "working tree unchanged" if same else "the run changed the working tree: see git status"
-    verdict = "passed" if cells_ok and tests_ok and same else "FAILED"
-    typer.echo(f"\n{verdict} in {time.perf_counter() - started:.0f} s: {cells}; {tree}; pytest:\n{closing}")
-    raise typer.Exit(int(verdict != "passed"))
+    ran = _Notebooks()
+    passed, closing = _test_pytest(count, [*_selection(name, slow, store, notebooks), *(pytest or [])], ran)
+    missing = ran.missing(_with_code()) if notebooks and not name and not pytest else ""
+    same = store or _working_tree() == before
+    tree = "records stored" if store else "working tree unchanged" if same else _CHANGED
+    facts = f"{len(ran.cells)} notebooks ran{missing}; {tree}"
+    _conclude(passed and not missing and same, time.perf_counter() - started, facts, closing)
 
 # %% ../../nbs/book/cli.ipynb #fac6ed11
 def main() -> None:

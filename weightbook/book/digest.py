@@ -130,12 +130,13 @@ def tree_of(
     return found[0]
 
 # %% ../../nbs/book/digest.ipynb #506f9cf7
+@functools.lru_cache(maxsize=8192)
 def loaded_names(
     code: types.CodeType,  # of a function
-) -> set[str]:             # names of globals and builtins
+) -> frozenset[str]:       # names of globals and builtins
     "The global names that a function and the functions inside it load"
     own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return own.union(*(loaded_names(const) for const in code.co_consts if isinstance(const, types.CodeType)))
+    return frozenset(own).union(*(loaded_names(const) for const in code.co_consts if isinstance(const, types.CodeType)))
 
 
 def dotted_names(
@@ -161,6 +162,7 @@ _HOME = os.path.realpath(Path(weightbook.__file__).parent) + os.sep
 _MACHINERY = tuple(os.path.join(_HOME, "book", name) for name in ("arms.py", "digest.py"))  # keeps results, and makes none
 
 
+@functools.lru_cache(maxsize=8192)
 def is_ours(
     filename: str,  # as a code object or module gives it
 ) -> bool:          # True for this package, pages, tests and a reader's own scripts

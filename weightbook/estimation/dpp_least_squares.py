@@ -32,6 +32,9 @@ from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings
 
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #d9900e1f
+from ..blocks.kernels import is_plain, kernel_operator
+
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #b916b884
 class OrthonormalBasis:
     "Functions that are orthonormal in L2 of a probability measure, eq. (1); subclasses say which"
@@ -521,7 +524,8 @@ def filter_proposals(
             "`features` must have shape (R, W, m) and `frame` (R, m, m), "
             f"got {tuple(features.shape)} and {tuple(frame.shape)}"
         )
-    if isinstance(features, Tensor) and use_triton(features, frame):
+    if isinstance(features, Tensor) and features.shape[2] <= 1024 and is_plain(features, uniforms, frame) and (
+            use_triton(features, uniforms, frame, double=True) and features.dtype == frame.dtype):
         return _filter_triton(features, uniforms, frame, count)
     frame, count, accepted = (a.clone() if isinstance(a, Tensor) else a.copy() for a in (frame, count, uniforms > 2))
     if isinstance(features, Tensor) or len(features) > 8 and features.shape[2] < 40:
@@ -1037,43 +1041,52 @@ def chain_operations(
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #b845773f
 @jit
-def _filter_kernel(f_ptr, u_ptr, q_ptr, c_ptr, out_q_ptr, out_c_ptr, out_a_ptr, window, m, M: tl.constexpr):
+def _filter_kernel(f_ptr, u_ptr, q_ptr, c_ptr, a_ptr, window, m, M: tl.constexpr, ROWS: tl.constexpr):
     replicate = tl.program_id(0).to(tl.int64)
-    line = tl.arange(0, M)
+    line, some = tl.arange(0, M), tl.arange(0, ROWS)
     inside = line < m
-    at = replicate * m * m + line[:, None] * m + line[None, :]
-    both = inside[:, None] & inside[None, :]
-    frame = tl.load(q_ptr + at, mask=both, other=0.0)
-    count = tl.load(c_ptr + replicate)
+    frame = q_ptr + replicate * m * m
+    count = tl.load(c_ptr + replicate).to(tl.int32)
     for i in range(window):
         phi = tl.load(f_ptr + (replicate * window + i) * m + line, mask=inside, other=0.0)
-        part = tl.sum(frame * phi[None, :], axis=1)
-        residual = 1.0 - tl.sum(part * part, axis=0)
-        below = (tl.load(u_ptr + replicate * window + i) < residual).to(tl.int32)
-        take = below * (count < m).to(tl.int32)
-        q = phi - tl.sum(frame * part[:, None], axis=0)
-        part = tl.sum(frame * q[None, :], axis=1)
-        q = q - tl.sum(frame * part[:, None], axis=0)
-        q = q / tl.sqrt(tl.maximum(tl.sum(q * q, axis=0), 1e-300))
-        frame = tl.where(line[:, None] == tl.where(take > 0, count, -1), q[None, :], frame)
-        tl.store(out_a_ptr + replicate * window + i, take.to(tl.int8))
-        count += take.to(tl.int64)
-    tl.store(out_q_ptr + at, frame, mask=both)
-    tl.store(out_c_ptr + replicate, count)
+        q, taken = phi, tl.sum(phi * 0, axis=0)
+        for start in range(0, count, ROWS):
+            known = ((start + some) < count)[:, None] & inside[None, :]
+            tile = tl.load(frame + (start + some)[:, None] * m + line[None, :], mask=known, other=0.0)
+            part = tl.sum(tile * phi[None, :], axis=1)
+            taken += tl.sum(part * part, axis=0)
+            q -= tl.sum(tile * part[:, None], axis=0)
+        take = (tl.load(u_ptr + replicate * window + i) < 1 - taken) & (count < m)
+        if take:
+            clean = q
+            for start in range(0, count, ROWS):
+                known = ((start + some) < count)[:, None] & inside[None, :]
+                tile = tl.load(frame + (start + some)[:, None] * m + line[None, :], mask=known, other=0.0)
+                clean -= tl.sum(tile * tl.sum(tile * q[None, :], axis=1)[:, None], axis=0)
+            clean = clean / tl.sqrt(tl.sum(clean * clean, axis=0))
+            tl.store(frame + count * m + line, clean, mask=inside)
+        tl.debug_barrier()  # the next proposal reads what was stored
+        tl.store(a_ptr + replicate * window + i, take.to(tl.int8))
+        count += take.to(tl.int32)
+    tl.store(c_ptr + replicate, count.to(tl.int64))
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #e8e61e96
+def _filter_shapes(features: Tensor, uniforms: Tensor, frame: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Empty outputs of the shapes of the kernel's"
+    return uniforms.new_empty(uniforms.shape, dtype=torch.bool), torch.empty_like(frame), torch.empty_like(count)
+
+
+@kernel_operator(_filter_shapes)  # its gradient is that of the plain path, which `filter_proposals` takes where one is wanted
 def _filter_triton(features: Tensor, uniforms: Tensor, frame: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    "Launch the kernel, one program a replicate"
-    replicates, window, m = features.shape
-    features, uniforms, frame = features.contiguous(), uniforms.contiguous(), frame.contiguous()
-    new_frame, new_count = torch.empty_like(frame), torch.empty_like(count)
-    accepted = torch.empty(replicates, window, dtype=torch.int8, device=features.device)
+    "Launch the kernel, one program a replicate; the frame stays in memory and is read a few rows at a time"
+    (replicates, window, m), width = features.shape, max(16, triton.next_power_of_2(features.shape[2]))
+    frame, count = frame.contiguous().clone(), count.clone()
+    accepted = torch.zeros(replicates, window, dtype=torch.int8, device=features.device)
     if replicates:
         _filter_kernel[(replicates,)](
-            features, uniforms, frame, count, new_frame, new_count, accepted, window, m,
-            M=max(16, triton.next_power_of_2(m)),
+            features.contiguous(), uniforms.contiguous(), frame, count, accepted, window, m, M=width, ROWS=max(2, min(16, 1024 // width)),
         )
-    return accepted.bool(), new_frame, new_count
+    return accepted.bool(), frame, count
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #4485132e
 def race_arms(

@@ -40,6 +40,9 @@ from ..book.checks import check_choice, check_integer, check_real, check_tensor,
 from ..book.figures import PALETTE
 from ..book.settings import Settings
 
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #11070bee
+from ..blocks.kernels import kernel_operator
+
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #fb637822
 QUADRANTS = ("full of life & exciting", "chaotic & restless", "calm & tranquil", "boring & lifeless")
 SHORT = ("F&E", "C&R", "C&T", "B&L")
@@ -223,6 +226,40 @@ def _squared_distance(a, b, metric: str):
     if check_choice("metric", metric, METRICS) == "euclidean":
         return xp.einsum("...i,...i->...", a - b, a - b)
     return _arc(xp.deg2rad(a), xp.deg2rad(b)) ** 2
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
+def _checked_problem(
+    X: Sequence, sample_weight: Sequence | None, metric: str, names: tuple[str, str] = ("X", "sample_weight")
+) -> tuple[np.ndarray, np.ndarray]:
+    "Points and weights as float64 arrays, or a ValueError"
+    X = np.asarray(X)
+    if X.dtype.kind not in "iufb":
+        raise TypeError(f"`{names[0]}` must hold real numbers, got dtype {X.dtype}")
+    X = X.astype(float)
+    if check_choice("metric", metric, METRICS) == "haversine":
+        X = _check_latlng(names[0], X)
+    if X.ndim != 2 or not np.isfinite(X).all():
+        raise ValueError(f"`{names[0]}` must be finite and have shape (N, D), got shape {X.shape}")
+    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    if weight.shape != (len(X),) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+        raise ValueError(f"`{names[1]}` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
+    return np.ascontiguousarray(X), weight
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #013e7f0a
+def _check_points(name: str, points: Sequence, dim: int) -> np.ndarray:
+    "`points` as a finite (K, dim) array with at least one row"
+    points = np.asarray(points, dtype=float)
+    if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
+        raise ValueError(f"`{name}` must be finite and have shape (K, {dim}), got shape {points.shape}")
+    return points
+
+
+def _check_labels(labels: Sequence, count: int, clusters: int) -> np.ndarray:
+    "`labels` as (count,) integers from 0 to clusters - 1"
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu" or count and not 0 <= labels.min() <= labels.max() < clusters:
+        raise ValueError(f"`labels` must be {count} integers from 0 to {clusters - 1}, got shape {labels.shape}, {labels.dtype}")
+    return labels
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #57c67243
 def _embed(points, metric: str):
@@ -663,40 +700,6 @@ def select_by_dunn(
     results = Parallel(n_jobs=n_jobs, prefer="threads")(jobs)
     return _best_of(results, X, weight, counts, seeds, metric, options)
 
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
-def _checked_problem(
-    X: Sequence, sample_weight: Sequence | None, metric: str, names: tuple[str, str] = ("X", "sample_weight")
-) -> tuple[np.ndarray, np.ndarray]:
-    "Points and weights as float64 arrays, or a ValueError"
-    X = np.asarray(X)
-    if X.dtype.kind not in "iufb":
-        raise TypeError(f"`{names[0]}` must hold real numbers, got dtype {X.dtype}")
-    X = X.astype(float)
-    if check_choice("metric", metric, METRICS) == "haversine":
-        X = _check_latlng(names[0], X)
-    if X.ndim != 2 or not np.isfinite(X).all():
-        raise ValueError(f"`{names[0]}` must be finite and have shape (N, D), got shape {X.shape}")
-    weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    if weight.shape != (len(X),) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
-        raise ValueError(f"`{names[1]}` must be finite, >= 0, not all 0 and have shape ({len(X)},), got {weight.shape}")
-    return np.ascontiguousarray(X), weight
-
-# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #013e7f0a
-def _check_points(name: str, points: Sequence, dim: int) -> np.ndarray:
-    "`points` as a finite (K, dim) array with at least one row"
-    points = np.asarray(points, dtype=float)
-    if points.ndim != 2 or points.shape[1] != dim or not len(points) or not np.isfinite(points).all():
-        raise ValueError(f"`{name}` must be finite and have shape (K, {dim}), got shape {points.shape}")
-    return points
-
-
-def _check_labels(labels: Sequence, count: int, clusters: int) -> np.ndarray:
-    "`labels` as (count,) integers from 0 to clusters - 1"
-    labels = np.asarray(labels)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or count and not 0 <= labels.min() <= labels.max() < clusters:
-        raise ValueError(f"`labels` must be {count} integers from 0 to {clusters - 1}, got shape {labels.shape}, {labels.dtype}")
-    return labels
-
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3eadc65b
 def _restart_task(X, weight, distances, device, metric, options) -> Callable:
     "A function that runs some restarts and returns labels, centres, Dunn indices, inertia and passes, in NumPy"
@@ -961,13 +964,13 @@ def _lloyd_kernel(e_ptr, p_ptr, w_ptr, v_ptr, label_ptr, part_ptr, n, per_progra
         label = tl.argmax(score, axis=1)
         tl.store(label_ptr + at, label.to(tl.int32), mask=inside)
         w = tl.load(w_ptr + at, mask=inside, other=0.0)
-        mine = tl.where(label[:, None] == j[None, :], w[:, None], 0.0)
-        total += tl.sum(mine, axis=0)
-        s0 += tl.sum(mine * tl.load(p_ptr + at * D, mask=inside, other=0.0)[:, None], axis=0)
+        mine = label[:, None] == j[None, :]
+        total += tl.sum(tl.where(mine, w[:, None], 0.0), axis=0)
+        s0 += tl.sum(tl.where(mine, (w * tl.load(p_ptr + at * D, mask=inside, other=0.0))[:, None], 0.0), axis=0)
         if D > 1:
-            s1 += tl.sum(mine * tl.load(p_ptr + at * D + 1, mask=inside, other=0.0)[:, None], axis=0)
+            s1 += tl.sum(tl.where(mine, (w * tl.load(p_ptr + at * D + 1, mask=inside, other=0.0))[:, None], 0.0), axis=0)
         if D > 2:
-            s2 += tl.sum(mine * tl.load(p_ptr + at * D + 2, mask=inside, other=0.0)[:, None], axis=0)
+            s2 += tl.sum(tl.where(mine, (w * tl.load(p_ptr + at * D + 2, mask=inside, other=0.0))[:, None], 0.0), axis=0)
     out = part_ptr + program * (1 + D) * KP + j
     tl.store(out, total)
     tl.store(out + KP, s0)
@@ -975,6 +978,26 @@ def _lloyd_kernel(e_ptr, p_ptr, w_ptr, v_ptr, label_ptr, part_ptr, n, per_progra
         tl.store(out + 2 * KP, s1)
     if D > 2:
         tl.store(out + 3 * KP, s2)
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3b9f7f98
+@kernel_operator(lloyd_step_reference)
+def _launch_lloyd(E: Tensor, payload: Tensor, weight: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+    "Labels and sums by the kernel"
+    (N, e), K, D = E.shape, len(V), payload.shape[1]
+    anchor, padded = E.mean(0), triton.next_power_of_2(max(K, 2))
+    E, V = (E - anchor).contiguous(), V - anchor
+    table = torch.full((e + 1, padded), -math.inf, dtype=E.dtype, device=E.device)
+    table[:e], table[:e, :K], table[e, :K] = 0, V.T, -(V * V).sum(1) / 2
+    block = max(16, 4096 // padded)
+    blocks = triton.cdiv(N, block)
+    each = triton.cdiv(blocks, 1024)
+    programs = triton.cdiv(blocks, each)
+    labels = torch.empty(N, dtype=torch.int32, device=E.device)
+    parts = torch.empty(programs, 1 + D, padded, dtype=E.dtype, device=E.device)
+    fixed = E, payload.contiguous(), weight.contiguous(), table
+    _lloyd_kernel[(programs,)](*fixed, labels, parts, N, each, E=e, D=D, KP=padded, BLOCK=block,
+                            num_warps=8 if E.dtype == torch.float64 else 4)  # with four, float64 sums spill
+    return labels, parts.sum(0)[:, :K].T.contiguous()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #849561a6
 def lloyd_step(
@@ -988,21 +1011,9 @@ def lloyd_step(
     if V.shape[1] != e or payload.shape[0] != N or weight.shape != (N,):
         got = ", ".join(str(tuple(a.shape)) for a in (payload, weight, V))
         raise ValueError(f"`payload`, `weight` and `V` must fit E of shape {(N, e)}, got {got}")
-    if not use_triton(E, payload, weight, V) or max(e, D) > 3 or K > 256 or N == 0:
-        return lloyd_step_reference(E, payload, weight, V)
-    anchor, padded = E.mean(0), triton.next_power_of_2(max(K, 2))
-    E, V = (E - anchor).contiguous(), V - anchor
-    table = torch.full((e + 1, padded), -math.inf, dtype=E.dtype, device=E.device)
-    table[:e], table[:e, :K], table[e, :K] = 0, V.T, -(V * V).sum(1) / 2
-    block = max(16, 4096 // padded)
-    blocks = triton.cdiv(N, block)
-    each = triton.cdiv(blocks, 1024)
-    programs = triton.cdiv(blocks, each)
-    labels = torch.empty(N, dtype=torch.int32, device=E.device)
-    parts = torch.empty(programs, 1 + D, padded, dtype=E.dtype, device=E.device)
-    fixed = E, payload.contiguous(), weight.contiguous(), table
-    _lloyd_kernel[(programs,)](*fixed, labels, parts, N, each, E=e, D=D, KP=padded, BLOCK=block)
-    return labels, parts.sum(0)[:, :K].T.contiguous()
+    fits = max(e, D) <= 3 and K <= 256 and N > 0
+    path = _launch_lloyd if fits and use_triton(E, payload, weight, V, double=True) else lloyd_step_reference
+    return path(E, payload, weight, V)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d177ba8e
 def _morton_order(axes: np.ndarray) -> np.ndarray:

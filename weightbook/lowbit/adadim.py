@@ -29,6 +29,9 @@ from weightbook.lowbit.quantizers import (
     replace_linears, walk_decoder,
 )
 
+# %% ../../nbs/lowbit/01_adadim.ipynb #ada0beef
+from ..blocks.kernels import is_plain, kernel_operator
+
 # %% ../../nbs/lowbit/01_adadim.ipynb #5f85f9ac
 DIMS = ("oc", "ic")
 
@@ -142,9 +145,9 @@ def _minmax_round_kernel(
     w_ptr, out_ptr, groups, inner, outer_stride, stride, size, top,
     BLOCK: tl.constexpr, SIZE: tl.constexpr,
 ):
-    n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     j = tl.arange(0, SIZE).to(tl.int64)
-    at = ((n // inner) * outer_stride + n % inner)[:, None] + (j * stride)[None, :]
+    at = ((n // inner).to(tl.int64) * outer_stride + n % inner)[:, None] + (j * stride)[None, :]
     inside = (n < groups)[:, None] & (j < size)[None, :]
     w = tl.load(w_ptr + at, mask=inside, other=0.0).to(tl.float32)
     low = tl.min(tl.where(inside, w, float("inf")), axis=1)
@@ -158,9 +161,12 @@ def _minmax_round_kernel(
     q = tl.div_rn(w, tl.broadcast_to(step[:, None], (BLOCK, SIZE)))
     q = tl.where(tl.abs(q) < big, tl.where(q < 0, -((big - q) - big), (big + q) - big), q)
     q = tl.minimum(tl.maximum(q + z, 0.0), top) - z
-    tl.store(out_ptr + at, (q * step[:, None]).to(out_ptr.dtype.element_ty), mask=inside)
+    whole = tl.max((inside & (w != w)).to(tl.int32), axis=1) == 0  # one NaN spoils the grid of its group
+    out = tl.where(whole[:, None], q * step[:, None], float("nan"))
+    tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #57aa7843
+@kernel_operator(minmax_round_reference)
 def _minmax_round_triton(weight: Tensor, bits: int, group_size: int, dim: str) -> Tensor:
     "Launch the kernel: tiles of about 4096 weights"
     weight, out = weight.contiguous(), torch.empty_like(weight, memory_format=torch.contiguous_format)
@@ -188,10 +194,13 @@ def minmax_round(
     _grouped(weight, group_size, dim)
     if not weight.numel():
         return weight.clone()
+    if not is_plain(weight):
+        return minmax_round_reference(weight, bits, group_size, dim, zero_in_range)
     check_tensor("weight", weight, finite=True)
     if not zero_in_range and use_triton(weight):
         return _minmax_round_triton(weight, bits, group_size, dim)
     return _minmax_round_blocks(weight, bits, group_size, dim, zero_in_range)
+
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #12d6a7a7
 SCOPES = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "qkv_proj": "self_attn",

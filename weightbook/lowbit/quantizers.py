@@ -38,6 +38,11 @@ from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require, write_json
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #45bf1c94
+import ctypes
+
+from ..blocks.kernels import is_plain, kernel_operator, load_c, state_key
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #a5ec647d
 def _codes(values: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
     "Nearest codes, as floating-point numbers, eq. (1)"
@@ -651,8 +656,17 @@ class QuantLinear(_PackedLayer):
     ) -> Tensor:    # (…, O), dtype of `x`
         "The product with the dequantised weight, plus the bias"
         check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], self.in_features))
-        y = packed_linear(x, self.packed_weight) if self.fast is None or not few_rows(x) else self.fast(x)
+        product = self._decoding_product() if self.fast is not None and few_rows(x) and is_plain(x) else None
+        y = packed_linear(x, self.packed_weight) if product is None else product(x)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _decoding_product(self) -> "Int4Product | None":
+        "The product that `accelerate_decoding` set, made anew when the layer's tensors changed; None where it fits no longer"
+        if self.fast.key != state_key(self.packed, self.scale, self.zero, self.group_index):
+            self.fast = None
+            with contextlib.suppress(ValueError):
+                self.fast = Int4Product(self.packed_weight)
+        return self.fast
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #3ae24a93
 FEW_ROWS = 8  # up to so many tokens a product is bound by memory, and the decoding paths are taken
@@ -715,14 +729,14 @@ def packed_linear(
     x: Tensor,             # (…, I), floating point
     weight: PackedWeight,  # (O, I), on the device of `x`
 ) -> Tensor:               # (…, O), dtype of `x`
-    "Product with a packed matrix, eqs. (1) and (14): a kernel for a few rows on a GPU, cache-sized pieces on a CPU"
+    "Product with a packed matrix, eqs. (1) and (14): for a few rows a kernel on a GPU and a loop in C on a CPU"
     check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], weight.inputs))
-    if torch.compiler.is_compiling() or not x.numel():
-        return packed_linear_reference(x, weight)
-    if few_rows(x) and use_triton(x, weight.packed):
+    if few_rows(x) and _fits_kernel(weight) and use_triton(x, weight.packed, weight.scale):
         return _packed_linear_triton(x, weight)
-    if x.is_cuda:
+    if torch.compiler.is_compiling() or x.is_cuda or not x.numel():
         return packed_linear_reference(x, weight)
+    if few_rows(x) and _fits_native(x, weight):
+        return _packed_linear_native(x, weight)
     rows = x.reshape(-1, weight.inputs).to(torch.promote_types(x.dtype, torch.float32))
     return _packed_linear_cpu(rows, weight).to(x.dtype).view(*x.shape[:-1], -1)
 
@@ -1384,60 +1398,95 @@ def packed_bytes(
     "Memory traffic of a packed matrix–vector product, eq. (15)"
     return round(rows * cols * (bits / 8 + (itemsize + 1) / group_size)) + itemsize * (rows + cols)
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #ff93f5f2
+@jit
+def _add_fields(
+    part, line, x_ptr, scale_ptr, n, cols, octets,
+    LOW: tl.constexpr, WIDTH: tl.constexpr, IC: tl.constexpr, GROUP: tl.constexpr, VEC: tl.constexpr,
+):
+    WORDS: tl.constexpr = GROUP * WIDTH // 32  # of four bytes, in a group
+    MANY: tl.constexpr = 32 // WIDTH           # fields in a word
+    k = n[:, None] * WORDS + tl.arange(0, WORDS)[None, :]
+    start = tl.multiple_of(LOW * (octets // 4), VEC)
+    word = tl.load(line[:, None, None] + start + k[None], mask=(k * MANY < cols)[None], other=0).to(tl.uint32, bitcast=True)
+    total = tl.zeros(word.shape, tl.float32)
+    for j in tl.static_range(MANY):
+        i = k * MANY + j
+        x = tl.load(x_ptr + i, mask=i < cols, other=0.0).to(tl.float32)
+        if IC:
+            x *= tl.load(scale_ptr + i, mask=i < cols, other=0.0).to(tl.float32)
+        field = word & (((1 << WIDTH) - 1) << (j * WIDTH))
+        total += field.to(tl.float32) * (x * 2.0 ** (LOW - j * WIDTH))[None]
+    return part + tl.sum(total, axis=2)
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #ff93f5f3
 @jit
 def _packed_linear_kernel(
-    x_ptr, packed_ptr, scale_ptr, zero_ptr, index_ptr, out_ptr, batch, rows, cols, octets, blocks, g,
-    BITS: tl.constexpr, IC: tl.constexpr, INDEXED: tl.constexpr, BATCH: tl.constexpr,
-    BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+    x_ptr, packed_ptr, scale_ptr, zero_ptr, out_ptr, rows, cols, octets, words, blocks, g,
+    BITS: tl.constexpr, IC: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, VEC: tl.constexpr,
 ):
-    tile, cut = tl.program_id(0), tl.program_id(1)
-    o, i = tile * BLOCK_O + tl.arange(0, BLOCK_O), cut * BLOCK_I + tl.arange(0, BLOCK_I)
-    in_o, in_i = o < rows, i < cols
-    inside = in_o[:, None] & in_i[None, :]
-    line = packed_ptr + o.to(tl.int64)[:, None] * (octets * BITS)
-    codes = tl.zeros((BLOCK_O, BLOCK_I), dtype=tl.int32)
-    for plane in tl.static_range(4):  # fields of 8, 4, 2 and 1 bits
-        if (BITS >> (3 - plane)) & 1:
-            width: tl.constexpr = 8 >> plane
-            at: tl.constexpr = BITS - BITS % (2 * width)  # the bits of the wider fields
-            fields: tl.constexpr = 1 << plane             # of this width in a byte
-            byte = tl.load(line + (at * octets + i // fields)[None, :], mask=inside, other=0).to(tl.int32)
-            codes += ((byte >> (i % fields * width)[None, :]) & ((1 << width) - 1)) << at
-    q = codes.to(tl.float32)
+    tile, cut, token, cuts = tl.program_id(0), tl.program_id(1), tl.program_id(2), tl.num_programs(1)
+    o = tile * ROWS + tl.arange(0, ROWS)
+    line = packed_ptr + tl.minimum(o, rows - 1).to(tl.int64) * tl.multiple_of(words, VEC)
+    x_ptr += token.to(tl.int64) * cols
     if IC:
-        grid = (tile * BLOCK_O // g).to(tl.int64) * cols + i
-        scale = tl.load(scale_ptr + grid, mask=in_i, other=0.0).to(tl.float32)
-        zero = tl.load(zero_ptr + grid, mask=in_i, other=0).to(tl.float32)
-    else:
-        group = tl.load(index_ptr + i, mask=in_i, other=0) if INDEXED else i // g
-        grid = o.to(tl.int64)[:, None] * blocks + group[None, :]
-        scale = tl.load(scale_ptr + grid, mask=inside, other=0.0).to(tl.float32)
-        q = (q - tl.load(zero_ptr + grid, mask=inside, other=0).to(tl.float32)) * scale
-    for b in range(BATCH):
-        x = tl.load(x_ptr + b * cols + i, mask=in_i & (b < batch), other=0.0).to(tl.float32)
+        scale_ptr += (tile * ROWS // g).to(tl.int64) * cols
+        zero_ptr += (tile * ROWS // g).to(tl.int64) * cols
+    total = tl.zeros((ROWS, GROUPS), tl.float32)
+    for start in range(cut * GROUPS, blocks, cuts * GROUPS):
+        n = start + tl.arange(0, GROUPS)
+        part = tl.zeros((ROWS, GROUPS), tl.float32)
+        for plane in tl.static_range(4):  # fields of 8, 4, 2 and 1 bits; those of a width lie behind all wider ones
+            if (BITS >> (3 - plane)) & 1:
+                part = _add_fields(part, line, x_ptr, scale_ptr, n, cols, octets, BITS - BITS % (16 >> plane), 8 >> plane, IC, GROUP, VEC)
+        i = n[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+        x = tl.load(x_ptr + i, mask=i < cols, other=0.0).to(tl.float32)
         if IC:
-            x = x * scale
-            part = tl.sum(q * x[None, :], axis=1) - tl.sum(x * zero, axis=0)
+            x *= tl.load(scale_ptr + i, mask=i < cols, other=0.0).to(tl.float32)
+            x *= tl.load(zero_ptr + i, mask=i < cols, other=0).to(tl.float32)
+            total += part - tl.sum(x, axis=1)[None, :]
         else:
-            part = tl.sum(q * x[None, :], axis=1)
-        tl.store(out_ptr + (cut * BATCH + b).to(tl.int64) * rows + o, part, mask=in_o)
+            grid, known = tl.minimum(o, rows - 1).to(tl.int64)[:, None] * blocks + n[None, :], (n < blocks)[None, :]
+            scale = tl.load(scale_ptr + grid, mask=known, other=0.0).to(tl.float32)
+            zero = tl.load(zero_ptr + grid, mask=known, other=0).to(tl.float32)
+            total += scale * (part - zero * tl.sum(x, axis=1)[None, :])
+    out = out_ptr + (cut * tl.num_programs(2) + token).to(tl.int64) * rows
+    tl.store(out + o, tl.sum(total, axis=1), mask=o < rows)
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #ccb13829
-def _packed_linear_triton(x: Tensor, weight: PackedWeight) -> Tensor:
-    "Launch the kernel: float32 partial sums a slice of the inputs, summed afterwards"
-    flat = x.reshape(-1, weight.inputs).contiguous()
-    (batch, cols), rows, w = flat.shape, len(weight.packed), weight
-    block_o, block_i = (math.gcd(w.group_size, 32) if w.dim == "ic" else 16), 128
-    slots, cuts = triton.next_power_of_2(batch), triton.cdiv(cols, block_i)
-    parts = torch.empty(cuts, slots, rows, dtype=torch.float32, device=x.device)
-    indexed = w.group_index is not None
-    _packed_linear_kernel[(triton.cdiv(rows, block_o), cuts)](
-        flat, w.packed, w.scale, w.zero, w.group_index if indexed else w.packed, parts,
-        batch, rows, cols, -(-cols // 8), w.scale.shape[1], w.group_size,
-        BITS=w.bits, IC=w.dim == "ic", INDEXED=indexed, BATCH=slots, BLOCK_O=block_o, BLOCK_I=block_i,
+def _fits_kernel(w: PackedWeight) -> bool:
+    "Whether a packed matrix has the form that the kernel reads"
+    power = w.group_size >= 32 and not w.group_size & (w.group_size - 1)
+    return w.group_index is None and w.inputs % 32 == 0 and (w.dim == "ic" or power) and w.scale.is_contiguous()
+
+
+def _parts_reference(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits: int, dim: str, group_size: int) -> Tensor:
+    "`packed_linear_reference` from the parts of the weight"
+    return packed_linear_reference(x, PackedWeight(packed, scale, zero, bits, dim, group_size, x.shape[1]))
+
+
+@kernel_operator(_parts_reference)
+def _launch_packed(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits: int, dim: str, group_size: int) -> Tensor:
+    "Launch the kernel for x (B, I)"
+    (batch, cols), rows, octets, oc = x.shape, len(packed), x.shape[1] // 8, dim == "oc"
+    group, tall = (group_size, 8) if oc else (64 if cols % 64 == 0 else 32, math.gcd(group_size, 8))
+    groups, words = max(1, 4096 // (max(bits, 2) * group)), octets * bits // 4
+    tiles, blocks, wide = triton.cdiv(rows, tall), cols // group, triton.next_power_of_2(groups)
+    cuts = min(triton.cdiv(1024, tiles * batch), triton.cdiv(blocks, wide))
+    vec = math.gcd(4, words) if bits in (1, 2, 4, 8) else math.gcd(4, words, octets // 4)  # words that lie together
+    parts = torch.empty(cuts, batch, rows, dtype=torch.float32, device=x.device)
+    _packed_linear_kernel[(tiles, cuts, batch)](
+        x.contiguous(), packed.view(torch.int32), scale, zero, parts, rows, cols, octets, words, blocks, group_size,
+        BITS=bits, IC=not oc, GROUP=group, ROWS=tall, GROUPS=wide, VEC=vec, num_warps=1,
     )
-    return parts[:, :batch].sum(0).to(x.dtype).view(*x.shape[:-1], rows)
+    return (parts[0] if cuts == 1 else parts.sum(0)).to(x.dtype)
+
+
+def _packed_linear_triton(x: Tensor, weight: PackedWeight) -> Tensor:
+    "The product by the kernel"
+    w, flat = weight, x.reshape(-1, weight.inputs)
+    y = _launch_packed(flat, w.packed, w.scale, w.zero, w.bits, w.dim, w.group_size)
+    return y.view(*x.shape[:-1], len(w.packed))
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0900ab19
 @jit
@@ -1473,6 +1522,166 @@ def _gptq_block_triton(sweep: _Sweep, start: int, W: Tensor, U: Tensor) -> Tenso
     sweep.codes[start : start + count] = codes
     return E
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fd7
+_FIELDS_C = r"""
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+#define INLINE static inline __attribute__((always_inline))
+typedef float f8 __attribute__((vector_size(32)));
+typedef int32_t i8 __attribute__((vector_size(32)));
+typedef uint8_t b8 __attribute__((vector_size(8)));
+
+INLINE i8 widen(const uint8_t *p) {  /* eight bytes as eight integers */
+#ifdef __AVX2__
+    return (i8)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+#else
+    b8 bytes;
+    memcpy(&bytes, p, 8);
+    return __builtin_convertvector(bytes, i8);
+#endif
+}
+
+/* adds fields of n bytes times inputs of T tokens; the j-th fields of all bytes meet x + j * hop */
+INLINE void fields(const uint8_t *p, long n, const int width, const float *x, long hop, long step, const int T, f8 acc[][2]) {
+    const int many = 8 / width, mask = (1 << width) - 1;
+    long k = 0;
+    for (; k + 8 <= n; k += 8) {
+        const i8 wide = widen(p + k);
+        for (int j = 0; j < many; j++) {
+            const f8 q = __builtin_convertvector(wide & (mask << (j * width)), f8);
+            for (int t = 0; t < T; t++) {
+                f8 v;
+                memcpy(&v, x + t * step + j * hop + k, 32);
+                acc[t][j & 1] += q * v;
+            }
+        }
+    }
+    for (; k < n; k++)
+        for (int j = 0; j < many; j++)
+            for (int t = 0; t < T; t++) acc[t][0][0] += (float)(p[k] & (mask << (j * width))) * x[t * step + j * hop + k];
+}
+"""
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fd9
+_ROWS_C = r"""
+INLINE float total(f8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+static void arrange(const float *x, const float *scale, float *y, long cols, long octets, int bits) {
+    for (int width = 8, plane = 0; width; width >>= 1, plane++) {
+        const int many = 8 / width, low = bits & ~(2 * width - 1);
+        if (bits & width)
+            for (int j = 0; j < many; j++)
+                for (long k = 0; k < octets * width; k++) {
+                    const long i = k * many + j;
+                    y[plane * 8 * octets + j * octets * width + k] =
+                        i < cols ? x[i] * (scale ? scale[i] : 1) * (float)(1 << low) / (float)(1 << j * width) : 0;
+                }
+    }
+}
+
+#define PLANE(w, at) if (bits & w) fields(line + (bits & ~(2 * w - 1)) * octets + b * g * w / 8, g * w / 8, w, x + at * 8 * octets + b * g * w / 8, octets * w, 32 * octets, T, part);
+
+INLINE void some_rows(const uint8_t *packed, const float *scale, const uint8_t *zero, const float *x, const float *sums,
+                      float *out, long first, long last, long rows, long octets, const int bits, long g, long blocks, const int T) {
+    for (long o = first; o < last; o++) {
+        const uint8_t *line = packed + o * octets * bits;
+        f8 acc[4] = {0};
+        float shift[4] = {0};
+        for (long b = 0; b < blocks; b++) {
+            f8 part[4][2] = {0};
+            PLANE(8, 0) PLANE(4, 1) PLANE(2, 2) PLANE(1, 3)
+            const float s = scale ? scale[o * blocks + b] : 1, z = scale ? s * zero[o * blocks + b] : 1;
+            for (int t = 0; t < T; t++) {
+                acc[t] += s * (part[t][0] + part[t][1]);
+                shift[t] += z * sums[t * blocks + b];
+            }
+        }
+        for (int t = 0; t < T; t++) out[t * rows + o] = total(acc[t]) - shift[t];
+    }
+}
+"""
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fdb
+_DOORS_C = r"""
+#define CASE(b, T) case 8 * T + b - 1: some_rows(packed, scale, zero, x, sums, out, first, last, rows, octets, b, g, blocks, T); break;
+#define CASES(T) CASE(1, T) CASE(2, T) CASE(3, T) CASE(4, T) CASE(5, T) CASE(6, T) CASE(7, T) CASE(8, T)
+
+static void product(const uint8_t *packed, const float *scale, const uint8_t *zero, const float *x, const float *sums, float *out,
+                    long first, long last, long rows, long octets, long bits, long g, long blocks, long tokens) {
+    switch (8 * tokens + bits - 1) { CASES(1) CASES(2) CASES(4) }
+}
+
+void product_oc(const uint8_t *packed, const float *scale, const uint8_t *zero, const float *x, float *out, float *room,
+                long rows, long cols, long bits, long g, long tokens, long threads) {
+    const long octets = (cols + 7) / 8, blocks = cols / g, piece = (rows + threads - 1) / threads;
+    float *sums = room + tokens * 32 * octets;
+    for (long t = 0; t < tokens; t++) {
+        arrange(x + t * cols, 0, room + t * 32 * octets, cols, octets, bits);
+        for (long b = 0; b < blocks; b++) {
+            float sum = 0;
+            for (long i = b * g; i < (b + 1) * g; i++) sum += x[t * cols + i];
+            sums[t * blocks + b] = sum;
+        }
+    }
+    #pragma omp parallel for num_threads(threads)
+    for (long cut = 0; cut < threads; cut++) {
+        const long last = (cut + 1) * piece < rows ? (cut + 1) * piece : rows;
+        product(packed, scale, zero, room, sums, out, cut * piece, last, rows, octets, bits, g, blocks, tokens);
+    }
+}
+
+void product_ic(const uint8_t *packed, const float *scale, const uint8_t *zero, const float *x, float *out, float *room,
+                long rows, long cols, long bits, long g, long tokens, long threads) {
+    const long octets = (cols + 7) / 8, each = tokens * 32 * octets;
+    #pragma omp parallel for num_threads(threads)
+    for (long block = 0; block < rows / g; block++) {
+        float *mine = room + block * each, sums[4] = {0};
+        for (long t = 0; t < tokens; t++) {
+            arrange(x + t * cols, scale + block * cols, mine + t * 32 * octets, cols, octets, bits);
+            for (long i = 0; i < cols; i++) sums[t] += x[t * cols + i] * scale[block * cols + i] * zero[block * cols + i];
+        }
+        product(packed, 0, 0, mine, sums, out, block * g, (block + 1) * g, rows, octets, bits, 8 * octets, 1, tokens);
+    }
+}
+"""
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fdd
+@functools.cache
+def _native() -> ctypes.CDLL | None:
+    "The compiled loops; None without a compiler"
+    library = load_c(_FIELDS_C + _ROWS_C + _DOORS_C)
+    for door in () if library is None else (library.product_oc, library.product_ic):
+        door.argtypes, door.restype = [ctypes.c_void_p] * 6 + [ctypes.c_long] * 6, None
+    return library
+
+
+def _fits_native(x: Tensor, w: PackedWeight) -> bool:
+    "Whether the loops in C can make the product"
+    if not x.is_cpu or x.dtype == torch.float64 or w.group_index is not None or w.group_size % 8 and w.dim == "oc":
+        return False
+    parts = w.packed, w.scale, w.zero
+    known = all(t.is_cpu and t.is_contiguous() for t in parts) and w.scale.dtype != torch.float64
+    return known and is_plain(x, w.scale) and _native() is not None
+
+
+def _packed_linear_native(x: Tensor, weight: PackedWeight) -> Tensor:
+    "The product by the loops in C, in float32"
+    w, (rows, cols), threads = weight, (len(weight.packed), weight.inputs), torch.get_num_threads()
+    flat, scale, start = x.reshape(-1, cols).float().contiguous(), w.scale.float(), 0
+    door, blocks = (_native().product_oc, 1) if w.dim == "oc" else (_native().product_ic, rows // w.group_size)
+    out, room = torch.empty(len(flat), rows), torch.empty(4 * blocks * 32 * -(-cols // 8) + 4 * cols)
+    fixed, sizes = [t.data_ptr() for t in (w.packed, scale, w.zero)], (rows, cols, w.bits, w.group_size)
+    read, write, size = flat.data_ptr(), out.data_ptr(), 4  # bytes a number
+    while start < len(flat):
+        count = next(c for c in (4, 2, 1) if c <= len(flat) - start)
+        door(*fixed, read + size * start * cols, write + size * start * rows, room.data_ptr(), *sizes, count, threads)
+        start += count
+    return out.to(x.dtype).view(*x.shape[:-1], rows)
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #34b31cdb
 class _Int4Layout:
     "A packed matrix of at most four bits in the layout of PyTorch's int4 kernel"
@@ -1481,6 +1690,7 @@ class _Int4Layout:
         self,
         weight: PackedWeight,  # b ≤ 4, on a CPU; ValueError where the kernel does not fit
     ):
+        self.key = state_key(weight.packed, weight.scale, weight.zero, weight.group_index)
         q = weight.unpack()
         rows, cols = q.shape
         self.order = None if q.group_index is None else torch.argsort(q.group_index.long(), stable=True)
@@ -1551,6 +1761,7 @@ def product_arms(
     dense, x, weight = dense.to(device, dtype), x.to(device, dtype), PackedWeight.pack(q.to(device).to(dtype=dtype))
     arms = {f"dense {str(dtype)[6:]}": lambda: F.linear(x, dense), "packed": lambda: packed_linear(x, weight)}
     if dtype == torch.float32:
+        arms["tables"] = lambda: _packed_linear_cpu(x, weight)
         arms["dense bfloat16"] = functools.partial(F.linear, x.bfloat16(), dense.bfloat16())
         with contextlib.suppress(ValueError):
             arms["int4 kernel, bfloat16"] = functools.partial(Int4Product(weight), x)

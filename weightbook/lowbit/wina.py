@@ -8,7 +8,7 @@ __all__ = ['FAMILIES', 'CRITERIA', 'column_norms', 'kept_count', 'topk_mask', 'w
            'fuse_norms', 'RotatedBlock', 'rotate_decoder', 'layer_criterion', 'gated_linears', 'densify', 'sparsify',
            'gate_report', 'ScoreDistribution', 'calibrate_thresholds', 'cats_mask', 'CATSMLP',
            'cats_activation_sparsity', 'sparsify_cats', 'remove_cats', 'apply_rotary', 'greedy_allocate',
-           'allocate_model', 'allocation_at', 'gemv_bytes', 'sparse_gemv_reference', 'sparse_gemv', 'DecodingLinear',
+           'allocate_model', 'allocation_at', 'gemv_bytes', 'sparse_gemv_reference', 'sparse_gemv',
            'accelerate_decoding', 'gemv_arms', 'benchmark', 'evaluate_tasks']
 
 # %% ../../nbs/lowbit/04_wina.ipynb #07b28043
@@ -27,6 +27,12 @@ from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings, require
 from .quantizers import SAVED, SavedLayer, _check_patterns, _named
+
+# %% ../../nbs/lowbit/04_wina.ipynb #718e7d2d
+import ctypes
+import functools
+
+from ..blocks.kernels import is_plain, kernel_operator, load_c, state_key
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cc2f7f60
 def column_norms(
@@ -148,8 +154,31 @@ class SparseLinear(nn.Module):
         self.sparsity = check_real("sparsity", sparsity, low=0, high=1)
         self.threshold = threshold if threshold is None else check_real("threshold", threshold, low=0)
         self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
-        norms = column_norms(linear.weight.detach())
-        self.register_buffer("norms", norms if criterion == "wina" else torch.ones_like(norms), persistent=False)
+        self._norms = None, None
+        self.lay_out()
+        self.register_state_dict_post_hook(_weights_by_output)
+
+    @torch.no_grad()
+    def lay_out(self) -> None:
+        "Lay the weight out by input: its values, its shape and its place in the model stay, its strides change"
+        weight = self.linear.weight
+        if not weight.T.is_contiguous() and not weight.is_meta:
+            weight.data = weight.data.T.contiguous().T
+
+    @property
+    def norms(self) -> Tensor:  # shape (n,), at least float32; ones for criteria other than "wina"
+        "Scale c of the scores, eq. (1), made anew when the weight changed"
+        weight = self.linear.weight
+        if torch.compiler.is_compiling():
+            return self._scale()
+        if self._norms[0] != (key := state_key(weight)):
+            self._norms = key, self._scale()
+        return self._norms[1]
+
+    @torch.no_grad()
+    def _scale(self) -> Tensor:
+        norms = column_norms(self.linear.weight)
+        return norms if self.criterion == "wina" else torch.ones_like(norms)
 
     def mask(
         self,
@@ -157,17 +186,37 @@ class SparseLinear(nn.Module):
     ) -> Tensor:   # bool, same shape; the prompt's first positions are all True
         "The gate of an input, eq. (2)"
         random = self.criterion == "random"
-        draw = lambda: torch.rand(x.shape, generator=self.generator, device=x.device)
+        chance = self.generator
+        draw = lambda: torch.rand(x.shape, generator=chance, device=x.device if chance is None else chance.device).to(x.device)
         scores = draw() if random else x.abs().to(self.norms.dtype) * self.norms
-        mask = topk_mask(scores, self.sparsity) if self.threshold is None else scores > self.threshold
+        mask = topk_mask(scores, self.sparsity) if self.threshold is None else ~(scores <= self.threshold)
         return open_prefix(mask, self.prefill_dense_fraction)
 
     def forward(
         self,
         x: Tensor, # shape (..., L, n)
     ) -> Tensor:   # shape (..., L, m)
-        "The gated product W (g * x) + b"
-        return self.linear(x.masked_fill(~self.mask(x), 0))
+        "The gated product W (g * x) + b; for up to four single tokens it reads only the weights that the gate keeps"
+        weight_t = self.linear.weight.T
+        few = x.shape[-2:-1] == (1,) and 0 < x.shape[:-2].numel() <= 4
+        if not few or not weight_t.is_contiguous() or x.dtype != weight_t.dtype or torch.is_autocast_enabled(x.device.type):
+            return self.linear(x.masked_fill(~self.mask(x), 0))
+        rows, norms = x.flatten(0, -2), self.norms
+        if self.threshold is not None and self.criterion != "random":
+            out = sparse_gemv(rows, weight_t, norms=norms, tau=self.threshold)
+        elif self.criterion != "random" and _fits_native(rows, weight_t, norms):
+            out = _gated_native(rows, weight_t, norms, keep=kept_count(rows.shape[1], self.sparsity))
+        else:
+            out = sparse_gemv(rows, weight_t, self.mask(x).flatten(0, -2))
+        out = out if self.linear.bias is None else out + self.linear.bias
+        return out.view(*x.shape[:-1], -1)
+
+
+def _weights_by_output(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
+    "A state dict holds contiguous weights, whatever lies in memory"
+    name = f"{prefix}linear.weight"
+    if name in state:
+        state[name] = state[name].contiguous()
 
 # %% ../../nbs/lowbit/04_wina.ipynb #09b5dad6
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
@@ -793,6 +842,98 @@ def sparse_gemv_reference(
     "The definition: multiply what the mask keeps, accumulate in float32"
     return (x.float().masked_fill(~mask, 0) @ weight_t.float()).to(x.dtype)
 
+# %% ../../nbs/lowbit/04_wina.ipynb #ea2f5959
+_GATE_C = r"""
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t bits_of(float x) { uint32_t b; memcpy(&b, &x, 4); return b & 0x7fffffff; }
+
+/* the keep-th largest of n scores, as bits, and how many are above it */
+static uint32_t kth(const uint32_t *score, long n, long keep, long *above) {
+    uint32_t known = 0, mask = 0;
+    *above = 0;
+    for (int shift = 22; shift > -11; shift -= 11) {
+        long count[2048] = {0};
+        const int low = shift < 0 ? 0 : shift;
+        for (long i = 0; i < n; i++) if ((score[i] & mask) == known) count[score[i] >> low & 2047]++;
+        int digit = 2047;
+        while (*above + count[digit] < keep) *above += count[digit--];
+        known |= (uint32_t)digit << low, mask |= (uint32_t)2047 << low;
+    }
+    return known;
+}
+
+/* inputs that are kept: the `keep` largest |x| c, or with keep < 0 all but those with |x| c <= tau */
+static long list_kept(const float *x, const float *c, long n, float tau, long keep, long *index, uint32_t *score) {
+    long kept = 0, above = 0, ties = 0;
+    if (keep == 0) return 0;
+    for (long i = 0; i < n; i++) score[i] = bits_of(fabsf(x[i]) * c[i]);
+    const uint32_t last = keep > 0 ? kth(score, n, keep, &above) : 0;
+    for (long i = 0; i < n; i++) {
+        const int take = keep < 0 ? !(fabsf(x[i]) * c[i] <= tau) : score[i] > last || (score[i] == last && ties++ < keep - above);
+        if (take) index[kept++] = i;
+    }
+    return kept;
+}
+"""
+
+# %% ../../nbs/lowbit/04_wina.ipynb #ea2f5960
+_GEMV_C = r"""
+static void add_rows(const float *x, const float *w, float *out, long m, long first, long last, const long *index, long kept) {
+    long k = 0;
+    for (long j = first; j < last; j++) out[j] = 0;
+    for (; k + 4 <= kept; k += 4) {
+        const float *a = w + index[k] * m, *b = w + index[k + 1] * m, *c = w + index[k + 2] * m, *d = w + index[k + 3] * m;
+        const float p = x[index[k]], q = x[index[k + 1]], r = x[index[k + 2]], s = x[index[k + 3]];
+        for (long j = first; j < last; j++) out[j] += (p * a[j] + q * b[j]) + (r * c[j] + s * d[j]);
+    }
+    for (; k < kept; k++) for (long j = first; j < last; j++) out[j] += x[index[k]] * w[index[k] * m + j];
+}
+
+void gated_product(const float *x, const float *c, const float *w, float *out, long n, long m, float tau, long keep, long threads) {
+    long *index = malloc(n * sizeof(long));
+    uint32_t *score = malloc(n * sizeof(uint32_t));
+    const long kept = list_kept(x, c, n, tau, keep, index, score), piece = ((m + threads - 1) / threads + 15) / 16 * 16;
+    #pragma omp parallel for num_threads(threads)
+    for (long cut = 0; cut < threads; cut++) {
+        const long first = cut * piece, last = first + piece < m ? first + piece : m;
+        add_rows(x, w, out, m, first, last, index, kept);
+    }
+    free(index);
+    free(score);
+}
+"""
+
+# %% ../../nbs/lowbit/04_wina.ipynb #ea2f5961
+@functools.cache
+def _native() -> ctypes.CDLL | None:
+    "The compiled loop; None without a compiler"
+    library = load_c(_GATE_C + _GEMV_C)
+    if library is not None:
+        kinds = [ctypes.c_void_p] * 4 + [ctypes.c_long] * 2 + [ctypes.c_float] + [ctypes.c_long] * 2
+        library.gated_product.argtypes, library.gated_product.restype = kinds, None
+    return library
+
+
+def _fits_native(x: Tensor, weight_t: Tensor, norms: Tensor) -> bool:
+    "Whether the loop in C can make the product: float32 on a CPU, and nobody watches"
+    parts = x, weight_t, norms
+    known = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in parts)
+    return known and 0 < x.numel() and is_plain(*parts) and _native() is not None
+
+
+def _gated_native(x: Tensor, weight_t: Tensor, norms: Tensor, tau: float = 0.0, keep: int = -1) -> Tensor:
+    "The gated product of a few tokens x (B, n): the `keep` largest scores, or all above `tau`"
+    (n, m), threads = weight_t.shape, torch.get_num_threads()
+    out = torch.empty(len(x), m)
+    for token, y in zip(x, out, strict=True):
+        parts = token.data_ptr(), norms.data_ptr(), weight_t.data_ptr(), y.data_ptr()
+        _native().gated_product(*parts, n, m, tau, keep, threads)
+    return out
+
 # %% ../../nbs/lowbit/04_wina.ipynb #4a7eea77
 def _sparse_gemv_bags(x: Tensor, weight_t: Tensor, mask: Tensor) -> Tensor:
     "Gated product as an embedding bag: rows of `weight_t` by index, weighted by `x`, each token in `cuts` bags"
@@ -809,37 +950,41 @@ def _sparse_gemv_bags(x: Tensor, weight_t: Tensor, mask: Tensor) -> Tensor:
 # %% ../../nbs/lowbit/04_wina.ipynb #f5f91abe
 @jit
 def _sparse_gemv_kernel(
-    x_ptr, c_ptr, w_ptr, out_ptr, tau, batch, n, m,
-    BATCH: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
+    x_ptr, c_ptr, w_ptr, out_ptr, tau, n, m, VEC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):
-    cut, tile = tl.program_id(0), tl.program_id(1)
-    rows = cut * BLOCK_N + tl.arange(0, BLOCK_N)
+    tile, cut, token, cuts = tl.program_id(0), tl.program_id(1), tl.program_id(2), tl.num_programs(1)
     cols = tile * BLOCK_M + tl.arange(0, BLOCK_M)
-    inside, shown = rows < n, cols < m
-    c = tl.load(c_ptr + rows, mask=inside, other=0.0).to(tl.float32)
-    needed = tl.zeros((BLOCK_N,), dtype=tl.int32)
-    for b in range(BATCH):  # a row is read when any token keeps it
-        x = tl.load(x_ptr + b * n + rows, mask=inside & (b < batch), other=0.0).to(tl.float32)
-        needed = tl.maximum(needed, (tl.abs(x) * c > tau).to(tl.int32))
-    offset = rows.to(tl.int64)[:, None] * m + cols[None, :]
-    w = tl.load(w_ptr + offset, mask=(needed > 0)[:, None] & shown[None, :], other=0.0).to(tl.float32)
-    for b in range(BATCH):
-        x = tl.load(x_ptr + b * n + rows, mask=inside & (b < batch), other=0.0).to(tl.float32)
-        x = tl.where(tl.abs(x) * c > tau, x, 0.0)
-        target = out_ptr + (cut * BATCH + b).to(tl.int64) * m + cols
-        tl.store(target, tl.sum(x[:, None] * w, axis=0), mask=shown)
+    shown = cols < m
+    x_ptr += token.to(tl.int64) * n
+    total = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
+    for start in range(cut * BLOCK_N, n, cuts * BLOCK_N):
+        rows = start + tl.arange(0, BLOCK_N)
+        x = tl.load(x_ptr + rows, mask=rows < n, other=0.0).to(tl.float32)
+        c = tl.load(c_ptr + rows, mask=rows < n, other=0.0).to(tl.float32)
+        drop = tl.abs(x) * c <= tau  # NaN is not dropped
+        at = rows.to(tl.int64)[:, None] * tl.multiple_of(m, VEC) + cols[None, :]
+        w = tl.load(w_ptr + at, mask=((rows < n) & (drop == 0))[:, None] & shown[None, :], other=0.0)
+        total += tl.where(drop, 0.0, x)[:, None] * w.to(tl.float32)
+    out = out_ptr + (cut * tl.num_programs(2) + token).to(tl.int64) * m
+    tl.store(out + cols, tl.sum(total, axis=0), mask=shown)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #acbf2fbb
+def _gated_reference(x: Tensor, weight_t: Tensor, norms: Tensor, tau: float) -> Tensor:
+    "The definition with the threshold gate"
+    return sparse_gemv_reference(x, weight_t, ~(x.abs() * norms <= tau))
+
+
+@kernel_operator(_gated_reference)
 def _sparse_gemv_triton(x: Tensor, weight_t: Tensor, norms: Tensor, tau: float) -> Tensor:
-    "Launch the fused kernel: gate |x| c > tau, float32 partial sums a slice of inputs, summed afterwards"
+    "Launch the fused kernel for x (B, n)"
     (batch, n), m = x.shape, weight_t.shape[1]
-    slots, block_n, block_m = triton.next_power_of_2(batch), 32, 128
-    cuts = triton.cdiv(n, block_n)
-    parts = torch.empty(cuts, slots, m, dtype=torch.float32, device=x.device)
-    _sparse_gemv_kernel[(cuts, triton.cdiv(m, block_m))](
-        x, norms, weight_t, parts, tau, batch, n, m, BATCH=slots, BLOCK_N=block_n, BLOCK_M=block_m
-    )
-    return parts[:, :batch].sum(0).to(x.dtype)
+    tiles = triton.cdiv(m, 128)
+    cuts = min(triton.cdiv(1024, tiles * batch), triton.cdiv(n, 64))
+    parts = torch.empty(cuts, batch, m, dtype=torch.float32, device=x.device)
+    vec = next(v for v in (8, 4, 2, 1) if m % v == 0)
+    _sparse_gemv_kernel[(tiles, cuts, batch)](
+        x.contiguous(), norms, weight_t, parts, tau, n, m, VEC=vec, BLOCK_N=16, BLOCK_M=128, num_warps=2)
+    return parts.sum(0).to(x.dtype)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #7077fb92
 def sparse_gemv(
@@ -847,9 +992,9 @@ def sparse_gemv(
     weight_t: Tensor,             # shape (n, m), contiguous, dtype of `x`: the transposed weight, a row an input
     mask: Tensor | None = None,   # bool, shape of `x`: what is kept; or give `norms` and `tau`
     *, norms: Tensor | None = None, # scale c of the scores, shape (n,), float32
-    tau: float | None = None,     # keep |x| c > tau, >= 0
+    tau: float | None = None,     # keep |x| c > tau, >= 0; NaN is kept
 ) -> Tensor:                      # shape (B, m) or (m,)
-    "Product with a gated input that reads only the kept rows, eq. (2); fused threshold gate in Triton on a GPU"
+    "Product with a gated input that reads only the kept rows, eq. (2); fused in Triton on a GPU, a loop in C on a CPU"
     check_tensor("weight_t", weight_t, ndim=2, floating=True)
     check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], weight_t.shape[0]))
     if x.ndim > 2 or x.dtype != weight_t.dtype or not weight_t.is_contiguous():
@@ -859,55 +1004,33 @@ def sparse_gemv(
         )
     if (mask is None) == (norms is None or tau is None):
         raise ValueError("give either `mask`, or both `norms` and `tau`")
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
-    if not len(rows):
-        return x.new_zeros(*x.shape[:-1], weight_t.shape[1])
-    if mask is None and use_triton(rows, weight_t):
-        out = _sparse_gemv_triton(rows, weight_t, norms, check_real("tau", tau, low=0))
-    else:
-        mask = rows.abs() * norms > tau if mask is None else mask.reshape(rows.shape)
-        out = _sparse_gemv_bags(rows, weight_t, mask)
-    return out.view(*x.shape[:-1], -1)
+    tau = None if mask is not None else float(check_real("tau", tau, low=0))
+    out = _gated_product(x.reshape(-1, x.shape[-1]), weight_t, mask, norms, tau)
+    return out.view(*x.shape[:-1], weight_t.shape[1])
 
-# %% ../../nbs/lowbit/04_wina.ipynb #60434311
-class DecodingLinear(SparseLinear):
-    "A `SparseLinear` that skips the dropped columns' memory when one token is decoded"
 
-    def __init__(
-        self,
-        gated: SparseLinear, # its linear layer and gate are taken over
-    ):
-        nn.Module.__init__(self)
-        self.linear, self.generator, self.criterion = gated.linear, gated.generator, gated.criterion
-        self.sparsity, self.threshold = gated.sparsity, gated.threshold
-        self.prefill_dense_fraction = gated.prefill_dense_fraction
-        self.register_buffer("norms", gated.norms, persistent=False)
-        self.register_buffer("weight_t", gated.linear.weight.detach().T.contiguous(), persistent=False)
-        self.linear.weight.data = self.weight_t.T
-
-    def forward(
-        self,
-        x: Tensor, # shape (..., L, n)
-    ) -> Tensor:   # shape (..., L, m)
-        "W (g * x) + b; the sparse path for inputs of one position"
-        if x.shape[-2:-1] != (1,) or x.shape[:-2].numel() > 4:
-            return super().forward(x)
-        rows = x.flatten(0, -2)
-        if self.threshold is None:
-            out = sparse_gemv(rows, self.weight_t, self.mask(rows[:, None])[:, 0])
-        else:
-            out = sparse_gemv(rows, self.weight_t, norms=self.norms, tau=self.threshold)
-        out = out if self.linear.bias is None else out + self.linear.bias
-        return out.view(*x.shape[:-1], -1)
+def _gated_product(x: Tensor, weight_t: Tensor, mask: Tensor | None, norms: Tensor | None, tau: float | None) -> Tensor:
+    "`sparse_gemv` for x (B, n), by the best path"
+    if not len(x):
+        return x.new_zeros(0, weight_t.shape[1])
+    if use_triton(x, weight_t):
+        x = x if mask is None else x.masked_fill(~mask.reshape(x.shape), 0)
+        ones = torch.ones(x.shape[1], device=x.device) if mask is not None else norms
+        return _sparse_gemv_triton(x, weight_t, ones, 0.0 if tau is None else tau)
+    if mask is None and _fits_native(x, weight_t, norms):
+        return _gated_native(x.contiguous(), weight_t, norms, tau)
+    mask = ~(x.abs() * norms <= tau) if mask is None else mask.reshape(x.shape)
+    plain = torch.compiler.is_compiling() or not is_plain(x, weight_t) or x.is_cuda
+    return F.linear(x.masked_fill(~mask, 0), weight_t.T) if plain else _sparse_gemv_bags(x, weight_t, mask)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #219d8118
 def accelerate_decoding(
     model: nn.Module, # a model from `sparsify`, changed in place
-) -> nn.Module:       # the same model; prompts are computed as before, single tokens by `sparse_gemv`
-    "Swap every gate for its fast decoding form"
-    for name, module in gated_linears(model).items():
-        if isinstance(module, SparseLinear) and not isinstance(module, DecodingLinear):
-            model.set_submodule(name, DecodingLinear(module))
+) -> nn.Module:       # the same model
+    "Lay the weight of every gated layer out by input, which `sparsify` did already, for weights that were replaced since"
+    for module in gated_linears(model).values():
+        if isinstance(module, SparseLinear):
+            module.lay_out()
     return model
 
 # %% ../../nbs/lowbit/04_wina.ipynb #5c78ed61

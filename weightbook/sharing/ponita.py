@@ -27,6 +27,9 @@ from ..blocks.kernels import jit, tl, triton, use_triton
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings
 
+# %% ../../nbs/sharing/04_ponita.ipynb #9017a0e1
+from ..blocks.kernels import INTERPRETED, kernel_operator
+
 # %% ../../nbs/sharing/04_ponita.ipynb #7d510d1d
 @typed
 def invariant_attributes(
@@ -369,19 +372,22 @@ class _ShiftSum(torch.autograd.Function):
     "Sum over shifts of the kernel (n - 1, G, n, N, C) times the shifted features (G, n, N, C)"
 
     @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor) -> Tensor:
-        ctx.save_for_backward(x, kernel)
+    def forward(x: Tensor, kernel: Tensor) -> Tensor:
         out = torch.zeros_like(x)
         for s, to, source in _pieces(x.shape[1]):
             out[:, to].addcmul_(kernel[s, :, to], x[:, source])
         return out
 
     @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
     def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
         x, kernel = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = sum(k * x.roll(-s, 1) for s, k in enumerate(kernel, 1))
-            return torch.autograd.grad(plain, (x, kernel), g, create_graph=True)
+            plain = lambda x, kernel: sum(k * x.roll(-s, 1) for s, k in enumerate(kernel, 1))
+            return torch.func.vjp(plain, x, kernel)[1](g)
         to_x, to_kernel = torch.zeros_like(x), torch.empty_like(kernel)
         for s, to, source in _pieces(x.shape[1]):
             torch.mul(g[:, to], x[:, source], out=to_kernel[s, :, to])
@@ -404,21 +410,32 @@ def depthwise_conv(
     edges: Edges,    # from `arrange_edges`
     kernel: Tensor | None = None,  # basis times matrix, shape (E, N, C), where it is known already; the fused path ignores it
 ) -> Tensor:         # shape (V, N, C)
-    "Depth-wise spatial convolution, eq. (12); fused in Triton on a GPU"
+    "Depth-wise spatial convolution, eq. (12); fused in Triton on a GPU where the product is in half precision"
     check_tensor("x", x, ndim=3, floating=True)
     check_tensor("basis", basis, shape=(len(edges.senders), x.shape[1], None))
     check_tensor("weight", weight, shape=(x.shape[2], basis.shape[2]))
-    if use_triton(x, basis, weight) and x.dtype != torch.float64:
-        return _FusedConv.apply(x, basis, weight, edges)
+    half = _product_dtype(basis)
+    if half in (torch.float16, torch.bfloat16) and use_triton(x, basis, weight):
+        return _launch_conv(x, basis.to(half), weight.to(half), edges.senders, edges.receivers)
     return _depthwise_conv_torch(x, F.linear(basis, weight) if kernel is None else kernel, edges)
+
+
+def _product_dtype(basis: Tensor) -> torch.dtype:
+    "What autocast makes of a product with `basis`"
+    kind = basis.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else basis.dtype
 
 # %% ../../nbs/sharing/04_ponita.ipynb #1715cc3b
 class _Transpose(torch.autograd.Function):
     "A contiguous transpose whose gradient is contiguous too"
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> Tensor:
+    def forward(matrix: Tensor) -> Tensor:
         return matrix.t().contiguous()
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx, g: Tensor) -> Tensor:
@@ -571,7 +588,8 @@ class _Backbone(nn.Module):
         fiber = None if turns is None else self.fiber_net(polynomial_features(turns, self.degree).to(dtype))
         x, first, total = self.embed(lifted.to(dtype)), len(self.blocks) - len(self.readouts), 0
         weights = [block.conv.kernel.weight.to(basis.dtype).view_as(block.conv.kernel.weight) for block in self.blocks]
-        kernels = [None] * len(weights) if use_triton(basis) else _LayerKernels.apply(basis, *weights)
+        fused = _product_dtype(basis) != torch.float32 and use_triton(basis)
+        kernels = [None] * len(weights) if fused else _LayerKernels.apply(basis, *weights)
         for number, (block, kernel) in enumerate(zip(self.blocks, kernels)):  # noqa: B905
             x = block(x, edges, basis, at_zero, fiber, kernel)
             if number >= first:
@@ -815,7 +833,7 @@ def conv_bytes(
 @jit
 def _conv_kernel(
     x_ptr, basis_ptr, w_ptr, out_ptr, order_ptr, start_ptr, sender_ptr, N, C, B,
-    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_B: tl.constexpr,
+    WIDEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_B: tl.constexpr,
 ):
     node = tl.program_id(0).to(tl.int64)
     rows = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -832,14 +850,31 @@ def _conv_kernel(
             basis_at = basis_ptr + (edge * N + rows)[:, None] * B + parts[None, :]
             phi = tl.load(basis_at, mask=(rows < N)[:, None] & (parts < B)[None, :], other=0.0)
             w = tl.load(w_ptr + cols[None, :] * B + parts[:, None], mask=(parts < B)[:, None] & (cols < C)[None, :], other=0.0)
+            if WIDEN:  # Triton's interpreter would multiply the bit patterns of bfloat16
+                phi, w = phi.to(tl.float32), w.to(tl.float32)
             kernel += tl.dot(phi, w, input_precision="ieee")
         x = tl.load(x_ptr + (sender * N + rows)[:, None] * C + cols[None, :], mask=inside, other=0.0)
         total += kernel * x.to(tl.float32)
     tl.store(out_ptr + (node * N + rows)[:, None] * C + cols[None, :], total, mask=inside)
 
 # %% ../../nbs/sharing/04_ponita.ipynb #18752e6c
+def _conv_reference(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
+    "Eq. (12) in plain PyTorch, for edges in any order"
+    kernel = F.linear(basis, weight)
+    return torch.zeros_like(x).index_add(0, receivers, (kernel * x.index_select(0, senders)).to(x.dtype))
+
+
+def _conv_backward(upstream: tuple, args: tuple, wanted: tuple) -> tuple:
+    "Gradients: the same convolution along turned edges, and two products over the edges"
+    (g,), (x, basis, weight, senders, receivers) = upstream, args
+    to_x = _launch_conv(g.contiguous(), basis, weight, receivers, senders)
+    to_kernel = (g[receivers] * x[senders]).to(basis.dtype)
+    return to_x, to_kernel @ weight, torch.einsum("enc,enb->cb", to_kernel, basis), None, None
+
+
+@kernel_operator(_conv_reference, backward=_conv_backward)
 def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
-    "Run the fused kernel on edges in any order"
+    "Run the fused kernel on edges in any order; `basis` and `weight` share a dtype, sums are in float32"
     (V, N, C), B = x.shape, weight.shape[1]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if not out.numel():
@@ -849,26 +884,8 @@ def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, rece
     block_n, block_c, block_b = max(16, min(32, triton.next_power_of_2(N))), max(16, min(64, triton.next_power_of_2(C))), 32
     grid = (V, triton.cdiv(N, block_n), triton.cdiv(C, block_c))
     tensors = (t.contiguous() for t in (x, basis, weight, out, order, start, senders))
-    _conv_kernel[grid](*tensors, N, C, B, BLOCK_N=block_n, BLOCK_C=block_c, BLOCK_B=block_b)
+    _conv_kernel[grid](*tensors, N, C, B, WIDEN=INTERPRETED, BLOCK_N=block_n, BLOCK_C=block_c, BLOCK_B=block_b)
     return out
-
-# %% ../../nbs/sharing/04_ponita.ipynb #6870c051
-class _FusedConv(torch.autograd.Function):
-    "The fused convolution with its gradients"
-
-    @staticmethod
-    def forward(ctx, x: Tensor, basis: Tensor, weight: Tensor, edges: Edges) -> Tensor:
-        ctx.save_for_backward(x, basis, weight)
-        ctx.edges = edges
-        return _launch_conv(x, basis, weight, edges.senders, edges.receivers)
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, basis, weight = ctx.saved_tensors
-        senders, receivers, _ = ctx.edges
-        to_x = _FusedConv.apply(g.contiguous(), basis, weight, Edges(receivers, senders, 0))
-        to_kernel = g[receivers] * x[senders]
-        return to_x, to_kernel @ weight, torch.einsum("enc,enb->cb", to_kernel, basis), None
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c50490d0
 class _Plain(nn.Module):

@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #23e4b523
 from ..blocks.data import load_images
-from ..blocks.kernels import jit, tl, use_triton
 from ..blocks.nets import SmallResNet
 from ..blocks.training import classification_loss, fit, make_accelerator, make_batches
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
@@ -554,12 +553,11 @@ def bridge(
     t: Tensor,             # times in [0, 1], shape (B,)
     *, cost: str = "l2",   # "l2" or "sqeuclidean"
 ) -> tuple[Tensor, Tensor, Tensor]:  # x_t and u, shape and dtype of `x0`; cost (B,), at least float32
-    "Position, velocity and cost of each pair; one fused pass on a GPU when no input needs a gradient"
+    "Position, velocity and cost of each pair; `torch.compile` makes one pass of it"
     _check_pairs(x0, x1)
     check_tensor("t", t, shape=(len(x0),), floating=True)
     check_choice("cost", cost, COSTS)
-    plain = x0.requires_grad or x1.requires_grad or t.requires_grad or x0.dtype == torch.float64
-    return bridge_reference(x0, x1, t, cost) if plain or not use_triton(x0, x1, t) else _bridge_triton(x0, x1, t, cost)
+    return bridge_reference(x0, x1, t, cost)
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #da01822b
 @typed
@@ -1223,34 +1221,6 @@ def bridge_bytes(
     passes = 4 if fused else 7
     size = check_integer("batch", batch, low=1) * check_integer("dim", dim, low=1) * itemsize
     return passes * size + batch * (itemsize + 4)
-
-# %% ../../nbs/weighting/01_weighted_cfm.ipynb #caa5ec90
-@jit
-def _bridge_kernel(x0_ptr, x1_ptr, t_ptr, xt_ptr, u_ptr, cost_ptr, dim, SQUARED: tl.constexpr, BLOCK: tl.constexpr):
-    pair = tl.program_id(0).to(tl.int64)
-    t = tl.load(t_ptr + pair).to(tl.float32)
-    total = tl.zeros((BLOCK,), dtype=tl.float32)
-    for start in range(0, dim, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        inside = at < dim
-        x0 = tl.load(x0_ptr + pair * dim + at, mask=inside, other=0.0).to(tl.float32)
-        x1 = tl.load(x1_ptr + pair * dim + at, mask=inside, other=0.0).to(tl.float32)
-        u = x1 - x0
-        tl.store(u_ptr + pair * dim + at, u, mask=inside)
-        tl.store(xt_ptr + pair * dim + at, x0 + t * u, mask=inside)
-        total += u * u
-    cost = tl.sum(total, axis=0)
-    tl.store(cost_ptr + pair, cost if SQUARED else tl.sqrt(cost))
-
-# %% ../../nbs/weighting/01_weighted_cfm.ipynb #c5a5a108
-def _bridge_triton(x0: Tensor, x1: Tensor, t: Tensor, cost: str) -> tuple[Tensor, Tensor, Tensor]:
-    "Launch the fused kernel, one program a pair"
-    x0, x1, t = x0.contiguous(), x1.contiguous(), t.contiguous()
-    xt, u = torch.empty_like(x0), torch.empty_like(x0)
-    c = torch.empty(len(x0), dtype=torch.float32, device=x0.device)
-    if x0.numel():
-        _bridge_kernel[(len(x0),)](x0, x1, t, xt, u, c, x0[0].numel(), SQUARED=cost == "sqeuclidean", BLOCK=1024)
-    return xt, u, c
 
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #0c5e21d2
 STEP_ARMS = ("CFM", "W-CFM", "Sinkhorn", "exact OT", "torchcfm OT")

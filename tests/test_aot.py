@@ -1,0 +1,73 @@
+"""Every kernel compiles for real GPUs, without one: no spills, wide accesses, tensor cores where a product is the point."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weightbook.blocks.kernels import HAS_TRITON
+
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
+HERE = Path(__file__).resolve().parent
+
+
+def compiled(target: str, *options: str) -> dict:
+    "What the child process that compiles says"
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON_", "WEIGHTBOOK_FORCE"))}
+    env |= {"TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "aot.py"), "--target", target, *options]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=HERE.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def report() -> dict:
+    return compiled("sm_90")
+
+
+def test_every_kernel_compiles_for_an_h100_without_faults(report):
+    assert not report["faults"], "\n".join(report["faults"])
+
+
+def test_every_kernel_compiles_for_an_a100_without_faults():
+    report = compiled("sm_80")
+    assert not report["faults"], "\n".join(report["faults"])
+
+
+def test_every_kernel_of_the_library_has_a_row(report):
+    import re
+
+    written = "".join(p.read_text(encoding="utf-8") for p in (HERE.parent / "weightbook").rglob("*.py"))
+    kernels = set(re.findall(r"^@(?:triton\.)?jit\ndef (_\w+_kernel)\(", written, re.MULTILINE))
+    assert kernels == {row["kernel"] for rows in report["rows"].values() for row in rows}
+
+
+def test_the_stored_results_are_those_of_the_code(report):
+    stored = {p.stem: json.loads(p.read_text())["rows"] for p in (HERE.parent / "bench/aot/sm_90").glob("*.json")}
+    keys = lambda rows: {row["key"] for row in rows}  # noqa: E731
+    assert {c: keys(rows) for c, rows in stored.items()} == {c: keys(rows) for c, rows in report["rows"].items()}
+
+
+def test_a_stored_result_is_found_again(report):
+    fresh = compiled("sm_90", "--chapter", "kernels", "--case", "4096 numbers, float32", "--fresh")
+    assert fresh["compiled"] == 1
+    row, = fresh["rows"]["kernels"]
+    assert row in report["rows"]["kernels"]
+
+
+FAULTY = """
+import sys
+sys.path.insert(0, "tests")
+import aot
+row = dict(kernel="k", case="c", stack=0, spills=0, loads={"32": 1}, stores={}, tensor=0)
+print([len(aot.faults(row | more)) for more in ({}, {"stack": 8}, {"wide": True}, {"product": True}, {"wide": True, "loads": {"128": 1}})])
+"""
+
+
+def test_the_faults_are_seen():
+    done = subprocess.run([sys.executable, "-c", FAULTY], capture_output=True, text=True, cwd=HERE.parent)
+    assert done.stdout.strip() == "[0, 1, 1, 1, 0]", done.stderr
