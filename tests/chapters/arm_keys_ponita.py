@@ -19,13 +19,13 @@ CALLS = {
 }
 
 MOVES = {
-    "attributes, eqs. (5) and (6)": ("nbody_arm", "alpha = (r * o).sum(-1, keepdim=True)\n    if", "alpha = 2 * (r * o).sum(-1, keepdim=True)\n    if"),
     "force of the simulator, eq. (26)": ("references", "(offset * offset).sum(0) ** -1.5", "(offset * offset).sum(0) ** -1.0"),
     "integration, eq. (27)": ("nbody_arrays", "pos += dt * vel", "pos += 2 * dt * vel"),
     "EGNN, eq. (28)": ("nbody_arm", "pos + pull + layer", "pos - pull + layer"),
     "a learning rate of the page": ("nbody_arm", 'LR = {"EGNN": 5e-4}', 'LR = {"EGNN": 6e-4}'),
     "a schedule of the page": ("digit_arm", "0.5 * (1 + math.cos", "0.4 * (1 + math.cos"),
-    "the loss of the page": ("nbody_arm", "(model(pos, vel, charge) - target).square().mean()", "(model(pos, vel, charge) - target).abs().mean()"),
+    "the loss of the page": (
+        "nbody_arm", "(model(pos, vel, charge) - target).square().mean()", "(model(pos, vel, charge) - target).abs().mean()"),
     "the weights' way through the cache": ("digit_arm", "part.view(t.shape).to(t.dtype)", "part.view(t.shape).to(t.dtype) * 0"),
     "the score": ("nbody_arm", "mse=float(errors.mean())", "mse=float(errors.max())"),
     "kernels that a figure shows": ("kernel_arm", "torch.linspace(-3, 3, 41)", "torch.linspace(-2, 3, 41)"),
@@ -37,7 +37,8 @@ MOVES = {
 }
 
 STAYS = {
-    "a fourth invariant": ("nbody_arm", "return torch.cat([label, _fourth_invariant", "return torch.cat([2 * label, _fourth_invariant"),
+    "a fourth invariant": (
+        "nbody_arm", "return torch.cat([label, _fourth_invariant", "return torch.cat([2 * label, _fourth_invariant"),
     "a figure": ("nbody_arm", '"Learning curves, and a test case with its predictions"', '"Curves"'),
     "a docstring": ("force_arm", "Test errors of an energy model with one and with five rotated passes", "Errors"),
     "sizes of another experiment": ("digit_arm", "BONDS = {(0, 1): (340, 1.09)", "BONDS = {(0, 1): (341, 1.09)"),
@@ -48,5 +49,6 @@ STAYS = {
 LIBRARY = {
     "the training loop": ("nbody_arm", "weightbook.blocks.training", "fit"),
     "the image loader": ("digit_arm", "weightbook.blocks.data", "load_images"),
-    "the timer": ("raced", "weightbook.book.bench", "time_pairs"),
+    "attributes, eqs. (5) and (6)": ("nbody_arm", "weightbook.sharing.ponita", "_ahead_and_aside"),
+    "windows and degrees": ("force_arm", "weightbook.sharing.ponita", "polynomial_features"),
 }
