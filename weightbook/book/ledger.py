@@ -11,7 +11,6 @@ import hashlib
 import html
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -182,19 +181,6 @@ def _validated(text: str, path: Path) -> dict[str, Any]:
             f"{'.'.join(map(str, found['loc'])) or 'file'}: {found['msg']}" for found in error.errors()[:5]
         ]
         raise ValueError(f"{path} is no ledger: {'; '.join(wrong)}") from error
-
-# %% ../../nbs/book/ledger.ipynb #dc796d2b
-def _outdated(text: str) -> bool:
-    "Whether a file has the first format, without conditions; for as long as `nbs/ledger` has such files"
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return False
-    return (
-        isinstance(found, dict)
-        and "format" not in found
-        and {"chapter", "claims", "source_hash"} <= set(found)
-    )
 
 # %% ../../nbs/book/ledger.ipynb #35e98aab
 _COLUMNS = {"id": "Claim", "claim": "What the paper says", "where": "Where", "paper": "Paper", "ours": "Ours"}
@@ -425,15 +411,8 @@ def load_ledgers(
     "The stored ledgers, ours or those of another machine; ValueError if a file is not a ledger"
     folder = checkout() / "nbs" / "ledger" if folder is None else Path(folder)
     order = [chapter_name(path) for path in chapters()] if find_root() else []
-    rank, ledgers = {name: place for place, name in enumerate(order)}, []
-    for path in sorted(folder.glob("*.json")):
-        if _outdated(text := path.read_text(encoding="utf-8")):
-            warnings.warn(
-                f"{path.name} has the first format and is left out until its chapter is run again",
-                stacklevel=2,
-            )
-        else:
-            ledgers.append(_validated(text, path))
+    rank = {name: place for place, name in enumerate(order)}
+    ledgers = [_validated(path.read_text(encoding="utf-8"), path) for path in sorted(folder.glob("*.json"))]
     return sorted(ledgers, key=lambda ledger: rank.get(ledger["chapter"], len(rank)))
 
 # %% ../../nbs/book/ledger.ipynb #b4f71fd8
