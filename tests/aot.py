@@ -37,6 +37,7 @@ class Row:
     wide: bool = False            # its kernels must read or write 16 bytes an instruction
     product: bool = False         # its kernels must multiply on tensor cores
     count: int = 0                # weights that one program handles, for instructions a weight; 0: not counted
+    bytes: float = 0              # bytes a weight that have to be moved, for the expected share of the floor
     skip: tuple[str, ...] = ()    # targets whose compiler cannot do it, said in the table
     only: str = ""                # kernels that `wide`, `product` and `count` are about; empty: all
 
@@ -273,7 +274,7 @@ def compile_all(target: str, wanted: Callable[[Row], bool] = lambda row: True, f
 def _duties(row: Row, name: str) -> dict:
     mine = not row.only or name == row.only
     out = {key: True for key in ("wide", "product") if mine and getattr(row, key)}
-    return out | (dict(count=row.count) if mine and row.count else {})
+    return out | {key: getattr(row, key) for key in ("count", "bytes") if mine and getattr(row, key)}
 
 
 def read_store(target: str) -> dict[str, list[dict]]:

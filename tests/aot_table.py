@@ -61,15 +61,15 @@ def packed(bits: int, dim: str, cols: int, group: int, dtype: torch.dtype) -> No
 
 
 for bits, dim, (cols, group) in itertools.product(range(1, 9), ("oc", "ic"), ((2048, 64), (2048, 128), (576, 64))):
-    if dim == "oc" or (cols, group) != (2048, 128):
+    if (cols, group) == (2048, 64) or bits in (3, 4) and (dim == "oc" or cols == 576):
         call = lambda args=(bits, dim, cols, group, torch.float16): packed(*args)
-        count = 8 * 2 ** (4096 // (bits * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
+        count = 8 * 2 ** (4096 // (max(bits, 2) * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
         whole = cols == 2048
         case = f"product, {bits} bits, {dim}, groups of {group}, {cols} inputs, float16"
-        TABLE.append(Row("quantizers", case, call, wide=whole, count=count if whole else 0))
+        TABLE.append(Row("quantizers", case, call, wide=whole, count=count if whole else 0, bytes=(bits / 8 + 3 / group) if whole else 0))
 for dtype, dim in itertools.product((torch.float32, torch.bfloat16), ("oc", "ic")):
     call = lambda args=(4, dim, 2048, 64, dtype): packed(*args)
-    TABLE.append(Row("quantizers", f"product, 4 bits, {dim}, groups of 64, 2048 inputs, {name(dtype)}", call, wide=True, count=8192))
+    TABLE.append(Row("quantizers", f"product, 4 bits, {dim}, groups of 64, 2048 inputs, {name(dtype)}", call, wide=True, count=8192, bytes=1 / 2 + (dtype.itemsize + 1) / 64))
 
 
 def column_block(group: int) -> None:
@@ -94,7 +94,7 @@ def gated(batch: int, dtype: torch.dtype) -> None:
 
 for dtype in FLOATS:
     call = lambda args=(1, dtype): gated(*args)
-    TABLE.append(Row("wina", f"gated product, {name(dtype)}", call, wide=True, count=16 * 128))
+    TABLE.append(Row("wina", f"gated product, {name(dtype)}", call, wide=True, count=16 * 128, bytes=dtype.itemsize / 2))
 
 # ---- soundscape k-means ----------------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ def lloyd(e: int, d: int, k: int, dtype: torch.dtype) -> None:
 
 
 for (e, d), k, dtype in itertools.product(
-    ((2, 2), (3, 2), (3, 3), (1, 1)), (2, 4, 8, 16, 32, 64, 128, 256), (torch.float32, torch.float64)
+    ((2, 2), (3, 2)), (2, 16, 64, 256), (torch.float32, torch.float64)
 ):
     call = lambda args=(e, d, k, dtype): lloyd(*args)
     TABLE.append(Row("soundscape_kmeans", f"{e} coordinates, {d} averaged, {k} centres, {name(dtype)}", call))

@@ -27,14 +27,19 @@ class Page:
 
 PAGES = {
     "compander": Page("weightbook.reparam.compander", (
-        "import gradcheck", "import Arms", "S = load_settings()", "SIZES = S.pick(", "arms = Arms(", "TABLE_1 = {", "def _vgg(",
-        "class _Logits", "NETWORKS = (", "def build_network(", "class Task:", "class Way:", "def reparameterise(", "def _split(",
-        "def augment(", "def _note(", "def _class_loss(", "class _Watch:", "def _left(", "def run(task", "def compared(",
+        "import gradcheck", "import Arms", "S = load_settings()", "SIZES = S.pick(", "arms = Arms(", "TABLE_1 = {",
+        "def _vgg(",
+        "class _Logits", "def _resnet(", "NETWORKS = (", "def _digit_net(", "def build_network(", "class Task:",
+        "class Way:", "def reparameterise(", "def _split(",
+        "def augment(", "def _weights(", "def _note(", "def _class_loss(", "def _score(", "class _Watch:",
+        "NEAR = (", "def _left(", "def run(task", "def compared(",
         "TASKS = {", "def paper_task(", "def at_hand(",
     )),
     "weighted_cfm": Page("weightbook.weighting.weighted_cfm", (
         "import show_doc", "import Arms", "S = load_settings()", "SIZES = S.pick(", "arms = Arms(", "def ideal(seed",
-        "def trained(", "SIDE = SIZES", "def truth()", "def unet(",
+        "def trained(", "def evaluated(", "SIDE = SIZES", "def image_data(", "def features(", "FEATURES = S.",
+        "def truth(",
+        "def uneven(", "SAMPLERS = S.", "def unet(", "def judged(",
     )),
 }
 _RUNS = itertools.count()

@@ -7,7 +7,10 @@ Each function returns a test, or a class of tests, to be bound to a name that py
 """
 
 import copy
+import fcntl
 import io
+import json
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -86,14 +89,20 @@ def breaks(
     }  # fmt: skip
 
     class TestBreaks:
-        pytestmark = pytest.mark.xdist_group(f"breaks of {chapter}")  # one derivation serves them all
-
         @pytest.fixture(scope="class")
-        def found(self):
+        @classmethod
+        def found(cls, tmp_path_factory):
+            "One derivation serves all tests, whatever the number of workers"
             from weightbook.book.pages import find_notebook
 
-            cells = sources() if sources else chapter_code.derivation(chapter, until, aside)
-            return chapter_code.run_breaks(cells, rows, find_notebook(chapter).parent, cpu)
+            own = tmp_path_factory.getbasetemp()
+            kept = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"breaks of {chapter}.json"
+            with open(f"{kept}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not kept.exists():
+                    cells = sources() if sources else chapter_code.derivation(chapter, until, aside)
+                    kept.write_text(json.dumps(chapter_code.run_breaks(cells, rows, find_notebook(chapter).parent, cpu)))
+            return json.loads(kept.read_text())
 
         def test_every_equation_has_a_break(self):
             assert set(table) == chapter_code.tags(chapter)

@@ -113,7 +113,7 @@ def test_list_names_chapter_part_and_title(book):
 def test_reproduce_runs_and_leaves_the_book_as_it_was(book):
     before = files(book / "nbs")
     result = run("reproduce", "tiny")
-    assert re.search(r"C1 +three is longer than one +true +2 letters +reproduced", result.stdout)
+    assert re.search(r"C1 +three is longer than one +true +2 letters +reduced +reproduced", result.stdout)
     assert "1 claims: 1 reproduced" in result.stdout
     assert "quick profile on cpu, seed 0" in result.stderr and "The slow arm" in result.stderr
     assert files(book / "nbs") == before

@@ -519,7 +519,7 @@ def test_a_parametrization_of_another_kind_is_no_compander():
 # tag of the equation -> (what the chapter says, what is put in its place)
 BREAKS = {
     1: ("return a * _SHAPES[check_choice", "return -a * _SHAPES[check_choice"),
-    2: ("return b * _SHAPES[shape].inverse(w / a)", "return _SHAPES[shape].inverse(w / a)"),
+    2: ("return (b * _SHAPES[shape].inverse(wide / a))", "return (_SHAPES[shape].inverse(wide / a))"),
     3: ("return (a / b) * _SHAPES", "return (b / a) * _SHAPES"),
     4: ("-(g * a * v / (b**2 + v**2)).sum()", "(g * a * v / (b**2 + v**2)).sum()"),
     5: ("self.alpha * v.abs().pow(self.alpha - 1)", "v.abs().pow(self.alpha - 1)"),

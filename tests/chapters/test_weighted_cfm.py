@@ -466,7 +466,7 @@ test_bad_input = battery.errors(BAD)
 
 # tag of the equation -> (what the chapter says, what is put in its place)
 BREAKS = {
-    1: ("(prediction - target).square().flatten(1).mean(1)", "(prediction - target).square().flatten(1).sum(1)"),
+    1: ("target.to(wide)).square().flatten(1).mean(1)", "target.to(wide)).square().flatten(1).sum(1)"),
     2: ("(x1 - x0)[cell == k].mean()", "x1[cell == k].mean()"),
     3: ("(mass * (grid - x0)).sum(1)", "(mass * grid).sum(1)"),
     4: ("density = torch.exp(phi[:, None] + psi - C / 0.5)", "density = torch.exp(phi[:, None] - psi - C / 0.5)"),

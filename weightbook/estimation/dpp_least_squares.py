@@ -1084,7 +1084,7 @@ def _filter_triton(features: Tensor, uniforms: Tensor, frame: Tensor, count: Ten
     accepted = torch.zeros(replicates, window, dtype=torch.int8, device=features.device)
     if replicates:
         _filter_kernel[(replicates,)](
-            features.contiguous(), uniforms.contiguous(), frame, count, accepted, window, m, M=width, ROWS=max(2, 2048 // width),
+            features.contiguous(), uniforms.contiguous(), frame, count, accepted, window, m, M=width, ROWS=max(2, min(16, 1024 // width)),
         )
     return accepted.bool(), frame, count
 

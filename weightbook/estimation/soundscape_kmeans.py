@@ -995,7 +995,8 @@ def _launch_lloyd(E: Tensor, payload: Tensor, weight: Tensor, V: Tensor) -> tupl
     labels = torch.empty(N, dtype=torch.int32, device=E.device)
     parts = torch.empty(programs, 1 + D, padded, dtype=E.dtype, device=E.device)
     fixed = E, payload.contiguous(), weight.contiguous(), table
-    _lloyd_kernel[(programs,)](*fixed, labels, parts, N, each, E=e, D=D, KP=padded, BLOCK=block)
+    _lloyd_kernel[(programs,)](*fixed, labels, parts, N, each, E=e, D=D, KP=padded, BLOCK=block,
+                            num_warps=8 if E.dtype == torch.float64 else 4)  # with four, float64 sums spill
     return labels, parts.sum(0)[:, :K].T.contiguous()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #849561a6

@@ -1470,7 +1470,7 @@ def _launch_packed(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits:
     "Launch the kernel for x (B, I)"
     (batch, cols), rows, octets, oc = x.shape, len(packed), x.shape[1] // 8, dim == "oc"
     group, tall = (group_size, 8) if oc else (64 if cols % 64 == 0 else 32, math.gcd(group_size, 8))
-    groups, words = max(1, 4096 // (bits * group)), octets * bits // 4
+    groups, words = max(1, 4096 // (max(bits, 2) * group)), octets * bits // 4
     tiles, blocks, wide = triton.cdiv(rows, tall), cols // group, triton.next_power_of_2(groups)
     cuts = min(triton.cdiv(1024, tiles * batch), triton.cdiv(blocks, wide))
     vec = math.gcd(4, words) if bits in (1, 2, 4, 8) else math.gcd(4, words, octets // 4)  # words that lie together
@@ -1661,11 +1661,11 @@ def _native() -> ctypes.CDLL | None:
 
 def _fits_native(x: Tensor, w: PackedWeight) -> bool:
     "Whether the loops in C can make the product"
-    if x.device.type != "cpu" or x.dtype == torch.float64 or w.group_index is not None or w.group_size % 8 and w.dim == "oc":
+    if not x.is_cpu or x.dtype == torch.float64 or w.group_index is not None or w.group_size % 8 and w.dim == "oc":
         return False
     parts = w.packed, w.scale, w.zero
-    known = all(t.device.type == "cpu" and t.is_contiguous() for t in parts) and w.scale.dtype != torch.float64
-    return known and is_plain(x, *parts) and _native() is not None
+    known = all(t.is_cpu and t.is_contiguous() for t in parts) and w.scale.dtype != torch.float64
+    return known and is_plain(x, w.scale) and _native() is not None
 
 
 def _packed_linear_native(x: Tensor, weight: PackedWeight) -> Tensor:
@@ -1674,10 +1674,11 @@ def _packed_linear_native(x: Tensor, weight: PackedWeight) -> Tensor:
     flat, scale, start = x.reshape(-1, cols).float().contiguous(), w.scale.float(), 0
     door, blocks = (_native().product_oc, 1) if w.dim == "oc" else (_native().product_ic, rows // w.group_size)
     out, room = torch.empty(len(flat), rows), torch.empty(4 * blocks * 32 * -(-cols // 8) + 4 * cols)
-    fixed = [t.data_ptr() for t in (w.packed, scale, w.zero)]
+    fixed, sizes = [t.data_ptr() for t in (w.packed, scale, w.zero)], (rows, cols, w.bits, w.group_size)
+    read, write, size = flat.data_ptr(), out.data_ptr(), 4  # bytes a number
     while start < len(flat):
         count = next(c for c in (4, 2, 1) if c <= len(flat) - start)
-        door(*fixed, flat[start:].data_ptr(), out[start:].data_ptr(), room.data_ptr(), rows, cols, w.bits, w.group_size, count, threads)
+        door(*fixed, read + size * start * cols, write + size * start * rows, room.data_ptr(), *sizes, count, threads)
         start += count
     return out.to(x.dtype).view(*x.shape[:-1], rows)
 
@@ -1760,6 +1761,7 @@ def product_arms(
     dense, x, weight = dense.to(device, dtype), x.to(device, dtype), PackedWeight.pack(q.to(device).to(dtype=dtype))
     arms = {f"dense {str(dtype)[6:]}": lambda: F.linear(x, dense), "packed": lambda: packed_linear(x, weight)}
     if dtype == torch.float32:
+        arms["tables"] = lambda: _packed_linear_cpu(x, weight)
         arms["dense bfloat16"] = functools.partial(F.linear, x.bfloat16(), dense.bfloat16())
         with contextlib.suppress(ValueError):
             arms["int4 kernel, bfloat16"] = functools.partial(Int4Product(weight), x)

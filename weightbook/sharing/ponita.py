@@ -386,8 +386,8 @@ class _ShiftSum(torch.autograd.Function):
     def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
         x, kernel = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain = sum(k * x.roll(-s, 1) for s, k in enumerate(kernel, 1))
-            return torch.autograd.grad(plain, (x, kernel), g, create_graph=True)
+            plain = lambda x, kernel: sum(k * x.roll(-s, 1) for s, k in enumerate(kernel, 1))
+            return torch.func.vjp(plain, x, kernel)[1](g)
         to_x, to_kernel = torch.zeros_like(x), torch.empty_like(kernel)
         for s, to, source in _pieces(x.shape[1]):
             torch.mul(g[:, to], x[:, source], out=to_kernel[s, :, to])
