@@ -19,7 +19,7 @@ from hypothesis import settings as rules
 from hypothesis import strategies as st
 
 from weightbook.book import arms as own
-from weightbook.book.arms import Arms, arms_file, committed_arms, decode, encode, finished_arms, largest_difference
+from weightbook.book.arms import Arms, arms_file, committed_arms, decode, encode, finished_arms, largest_difference, read_arms
 from weightbook.book.settings import load_settings
 
 CALLS = sys.__dict__.setdefault("_arm_calls", [])  # in another module: what an arm reads must not change
@@ -42,7 +42,8 @@ def slow(seed: int) -> dict:
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("WEIGHTBOOK_DATA", raising=False)
     CALLS.clear()
     return load_settings(profile="quick", device="cpu", seed=0, cache=tmp_path / "cache", offline=True)
 
@@ -302,10 +303,18 @@ def test_an_interrupted_run_keeps_what_was_finished(settings):
 NESTED = """
 from weightbook.book.arms import Arms
 from weightbook.book.settings import load_settings
+from functools import cache, cached_property
+class Basis:
+    @cached_property
+    def factor(self):
+        return FACTOR
 arms, FACTOR = Arms("gate", settings=load_settings()), 2
+@cache
+def at_hand():
+    return Basis().factor
 @arms
 def inner(seed):
-    return FACTOR * seed
+    return at_hand() * seed
 """
 OUTER = """
 @arms
@@ -365,7 +374,9 @@ def test_a_fresh_clone_finds_the_committed_arms(clone, settings, tmp_path):
 
 def test_committed_arms_are_one_a_line_and_named_when_damaged(clone):
     file = clone / "nbs" / "arms" / "gate.json"
-    assert len(file.read_text().splitlines()) == 4
+    text = file.read_text()
+    assert len(text.splitlines()) == 7 and text.count('"torch"') == 1  # what all arms share is told once
+    assert arms_file(read_arms(text)) == text
     file.write_text("{")
     with pytest.raises(ValueError, match="gate.json is no file of arms"):
         committed_arms("gate")

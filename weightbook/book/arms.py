@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'encode', 'decode', 'report_data', 'resolves_data', 'Finished', 'Arms', 'Arm', 'committed_arms', 'arms_file',
-           'finished_arms', 'ArmsCost', 'cost_of', 'arms_cost', 'largest_difference']
+           'read_arms', 'finished_arms', 'ArmsCost', 'cost_of', 'arms_cost', 'largest_difference']
 
 # %% ../../nbs/book/arms.ipynb #30c63cbe
+import copyreg
 import hashlib
 import inspect
 import json
@@ -21,7 +22,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache, update_wrapper
+from functools import cached_property, lru_cache, update_wrapper
 from pathlib import Path
 from typing import Any
 
@@ -420,8 +421,8 @@ def committed_arms(
 def _committed(path: Path, version: int) -> tuple[dict, ...]:
     "The records of a committed file, read once for each version of it"
     try:
-        return tuple(json.loads(path.read_text(encoding="utf-8"))["arms"])
-    except (ValueError, KeyError, TypeError) as error:
+        return tuple(read_arms(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path} is no file of arms: {error}") from error
 
 # %% ../../nbs/book/arms.ipynb #c794b2bb
@@ -461,16 +462,57 @@ def _unpack(packed: Mapping[str, Any]) -> Arm:
 
 Arm.__reduce__ = lambda self: (_unpack, (_pack(self),))
 
+# %% ../../nbs/book/arms.ipynb #229ccd5a
+def _recached(function: Callable, parameters: Mapping[str, Any]) -> Callable:
+    return lru_cache(**parameters)(function)
+
+
+def _pack_cached(helper: Any) -> Any:
+    "A cached function of the page by value, without what it has cached; any other by name, as Python does"
+    if helper.__module__ != "__main__":
+        return helper.__qualname__
+    return _recached, (helper.__wrapped__, helper.cache_parameters())
+
+
+def _named_property(function: Callable, name: str) -> cached_property:
+    made = cached_property(function)
+    made.__set_name__(None, name)
+    return made
+
+
+copyreg.pickle(type(lru_cache(len)), _pack_cached)
+copyreg.pickle(cached_property, lambda p: (_named_property, (p.func, p.attrname)))  # it holds a lock before Python 3.12
+
 # %% ../../nbs/book/arms.ipynb #78f0f9c3
+_SHARED = ("versions", "machine", "device", "threads", "date", "profile", "seed")  # told once for all arms that share it
+
+
 def arms_file(
     records: Sequence[dict],  # records, see `committed_arms`
 ) -> str:                     # JSON, one record a line, sorted by arm and key
     "The text of a committed file of arms"
-    ordered = sorted(records, key=lambda r: (r["arm"], json.dumps(r["arguments"], sort_keys=True), r["stamp"]["key"]))
-    lines = ",\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in ordered)
-    return '{"arms": [\n' + lines + "\n]}\n"
+    made = {json.dumps({name: record["stamp"][name] for name in _SHARED}): None for record in records}
+    place = {text: i for i, text in enumerate(made)}
+    order = lambda r: (r["arm"], json.dumps(r["arguments"], sort_keys=True), r["stamp"]["key"])
+    lines = []
+    for record in sorted(records, key=order):
+        stamp = {name: value for name, value in record["stamp"].items() if name not in _SHARED}
+        shared = place[json.dumps({name: record["stamp"][name] for name in _SHARED})]
+        lines.append(json.dumps(record | {"stamp": stamp | {"made": shared}}, ensure_ascii=False, allow_nan=False))
+    join = ",\n".join
+    return '{"made": [\n' + join(made) + '\n],\n"arms": [\n' + join(lines) + "\n]}\n"
 
 
+def read_arms(
+    text: str,       # of a committed file
+) -> list[dict]:     # records
+    "The records that `arms_file` wrote"
+    content = json.loads(text)
+    for record in content["arms"]:
+        record["stamp"] |= content["made"][record["stamp"].pop("made")]
+    return content["arms"]
+
+# %% ../../nbs/book/arms.ipynb #2c5bd9cd
 def finished_arms(
     chapter: str,        # its name
     *, settings: Settings,  # whose cache, and which profile

@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 
 # %% ../../nbs/book/run.ipynb #adbb0c0b
-from .arms import ArmsCost, arms_file, cost_of
+from .arms import ArmsCost, arms_file, cost_of, read_arms
 from .digest import ChangedSince, page_digest
 from .front import Outputs, fill_passport, thumbnail_file, write_readme
 from .ledger import load_ledgers
@@ -289,7 +289,7 @@ def _staged_ledger(folder: Path, chapter: str) -> dict | None:
 def _staged_cost(folder: Path, chapter: str) -> ArmsCost:
     "What the arms that the run has used cost"
     path = folder / "nbs" / "arms" / f"{chapter}.json"
-    return cost_of(json.loads(path.read_text(encoding="utf-8"))["arms"] if path.exists() else [])
+    return cost_of(read_arms(path.read_text(encoding="utf-8")) if path.exists() else [])
 
 # %% ../../nbs/book/run.ipynb #5e24bc40
 def _stage_notebook(stage: _Stage, nb: dict, seconds: float) -> None:
