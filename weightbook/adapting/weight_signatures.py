@@ -86,7 +86,7 @@ class QuantizedTensor:
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #e808b2ff
 SCHEMES = ("linear", "log", "tanh")
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #e888b064
 @typed
 def quantize(
     x: Tensor,                # any shape, at least one element, floating point, finite
@@ -192,7 +192,8 @@ def update_bn_stats(
 def _execution_order(model: nn.Module, units: Mapping[str, nn.Module], example: Tensor) -> list[str]:
     "Names of the units in the order in which a forward pass reaches them"
     order: dict[str, None] = {}
-    hooks = [unit.register_forward_pre_hook(lambda m, x, name=name: order.setdefault(name)) for name, unit in units.items()]
+    hooks = [unit.register_forward_pre_hook(lambda m, x, name=name: order.setdefault(name))
+             for name, unit in units.items()]
     mode = model.training
     try:
         with torch.no_grad():
@@ -219,7 +220,8 @@ def shallow_keys(
             units[name] = module
     order = list(units) if example is None else _execution_order(model, units, example)
     check_integer("n_layers", n_layers, low=1, high=len(order))
-    names = (f"{unit}.{p}".lstrip(".") for unit in order[:n_layers] for p, _ in units[unit].named_parameters())
+    names = (f"{unit}.{p}".lstrip(".") for unit in order[:n_layers]
+             for p, _ in units[unit].named_parameters())
     return [name for name in names if not any(word in name for word in skip)]
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #5d8dc7f1
@@ -382,7 +384,7 @@ def _pack(codes: Tensor, bits: int) -> Tensor:
     planes = codes.flatten().numpy()[:, None] >> np.arange(bits - 1, -1, -1) & 1
     return torch.from_numpy(np.packbits(planes.astype(np.uint8)))
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #c6de708c
 def _unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
     "The inverse of `_pack`"
     count = math.prod(shape)
@@ -392,7 +394,7 @@ def _unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #cd6bc7de
 _FORMAT = "weightbook-signature-1"
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #e2bed844
 @typed
 def save_signature(
     signature: WeightSignature,  # rounded or not
@@ -407,7 +409,8 @@ def save_signature(
             code = signature.codes[key]
             tensors[key] = _pack(code.codes, (code.levels - 1).bit_length())
             tensors[f"{key}:ends"] = code.ends
-            header |= {f"shape.{key}": json.dumps(list(t.shape)), "levels": str(code.levels), "scheme": code.scheme}
+            header |= {f"shape.{key}": json.dumps(list(t.shape)), "levels": str(code.levels),
+                       "scheme": code.scheme}
     return write_atomic(path, require("safetensors.torch", extra="lm").save(tensors, header))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #ac187377
@@ -493,7 +496,7 @@ def _live_tensors(model: nn.Module) -> dict[str, Tensor]:
     named = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
     return {name: t for part in named for name, t in part}
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #e31bd222
 def _check_tied(live: Mapping[str, Tensor], directions: Mapping[str, Tensor]) -> None:
     "Refuse two directions for one tensor"
     first: dict[int, str] = {}
@@ -507,13 +510,10 @@ class SignaturePatch:
     "Signatures on a model, in place, with a dial for their strengths; made for reuse, `patched` is the short form"
 
     @typed
-    def __init__(
-        self,
-        model: nn.Module,   # changed in place
-        signatures: WeightSignature | Sequence[WeightSignature],  # from one pre-trained model
-        weights: float | Sequence[float] | None = None,  # strengths λ; None: 1 / n
-        *, code_compat: bool = False,  # True: square the strengths, as the released script does
-    ):
+    def __init__(self, model: nn.Module,  # changed in place
+                 signatures: WeightSignature | Sequence[WeightSignature],  # from one pre-trained model
+                 weights: float | Sequence[float] | None = None,  # strengths λ; None: 1 / n
+                 *, code_compat: bool = False):  # True: square the strengths, as the released script does
         found = _listed(signatures)
         self.signatures, self.code_compat, self.weights = found, code_compat, None
         shapes = {key: t.shape for s in found for key, t in s.tensors.items()}
@@ -527,10 +527,7 @@ class SignaturePatch:
         self.set(weights)
 
     @torch.no_grad()
-    def set(
-        self,
-        weights: float | Sequence[float] | None = None,  # new strengths λ; None: 1 / n
-    ) -> None:
+    def set(self, weights: float | Sequence[float] | None = None) -> None:  # new strengths λ; None: 1 / n
         "Change the strengths, always counted from the original weights, eq. (9)"
         self._check_untouched()
         lam = _weights(weights, len(self.signatures), self.code_compat)
@@ -550,9 +547,8 @@ class SignaturePatch:
             return self._originals[key]
         return patch_tensor(self._originals[key], self._directions[key], [self.weights[i] for i in self._rows[key]])
 
-    def _check_untouched(self) -> None:
+    def _check_untouched(self) -> None:  # a patch on top, put on and taken off again, leaves the bits as they were
         written = [key for key, t in self._live.items() if t._version != self._versions[key]]
-        # a patch on top of this one, put on and taken off again, leaves the bits as they were
         if changed := [key for key in written if not torch.equal(self._live[key], self._wearing(key))]:
             raise RuntimeError(f"{', '.join(changed[:3])} changed while patched; removing the patch would lose that change")
 
@@ -606,7 +602,8 @@ def remove_signatures(
     found = _listed(signatures)
     if originals is not None:
         shapes = {key: t.shape for s in found for key, t in s.tensors.items()}
-        return dict(_state(patched_state, "patched_state")) | _fitting(_state(originals, "originals"), shapes, "originals")
+        return dict(_state(patched_state, "patched_state")) | _fitting(_state(originals, "originals"), shapes,
+                                                                       "originals")
     lam = _weights(weights, len(found), code_compat)
     return apply_signatures(patched_state, found, [-w for w in lam])
 
@@ -638,10 +635,12 @@ def signature_similarity(
     scale = (one[..., :, None] * two[..., None, :]).sqrt()
     return torch.where(scale > 0, inner / scale.clamp(min=torch.finfo(scale.dtype).tiny), 0).clamp(-1, 1)
 
-
-def _gram(left: Sequence[WeightSignature], right: Sequence[WeightSignature], key: str) -> tuple[Tensor, Tensor, Tensor]:
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #201c9527
+def _gram(left: Sequence[WeightSignature], right: Sequence[WeightSignature],
+          key: str) -> tuple[Tensor, Tensor, Tensor]:
     "Inner products and squared norms of one tensor, in double precision"
-    a, b = (torch.stack([s.tensors[key].detach().cpu().double().flatten() for s in side]) for side in (left, right))
+    a, b = (torch.stack([s.tensors[key].detach().cpu().double().flatten() for s in side])
+            for side in (left, right))
     return a @ b.T, a.square().sum(1), b.square().sum(1)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #b0381805
@@ -754,14 +753,16 @@ def _fog_numpy(image: np.ndarray, rng: np.random.RandomState, density: float = 1
     return (255 * np.clip(mist * x.max() / (x.max() + density), 0, 1)).astype(np.uint8)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #dd3d4be6
-def _motion_numpy(image: np.ndarray, rng: np.random.RandomState, radius: int = 9, sigma: float = 2.5) -> np.ndarray:
+def _motion_numpy(image: np.ndarray, rng: np.random.RandomState, radius: int = 9,
+                  sigma: float = 2.5) -> np.ndarray:
     "Motion blur on one image (H, W, C), bytes: shifted copies along one direction, weighted"
     angle = math.radians(rng.uniform(-45, 45))
     weights = np.exp(-np.arange(2 * radius + 1) ** 2 / (2 * sigma**2))
     total = np.zeros(image.shape)
     for k, weight in enumerate(weights / weights.sum()):
         dy, dx = round(k * math.sin(angle)), round(k * math.cos(angle))
-        rows, columns = (np.clip(np.arange(n) + shift, 0, n - 1) for n, shift in zip(image.shape[:2], (dy, dx), strict=True))
+        rows, columns = (np.clip(np.arange(n) + shift, 0, n - 1)
+                         for n, shift in zip(image.shape[:2], (dy, dx), strict=True))
         total += weight * image[rows][:, columns]
     return np.clip(total, 0, 255).astype(np.uint8)
 
@@ -795,7 +796,7 @@ def benchmark(
         rows += bench.timing_rows("weight_signatures", f"{name}, {images} images", found, device=device, images=images)
     return rows
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #e1dc4862
 def _each(function: Callable, images: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     "All images through a function of one"
     return np.stack([function(image, rng) for image in images])
@@ -808,7 +809,7 @@ STATS = {  # mean and standard deviation of each channel, as published for the t
     "digits, other": ((0.2,), (0.45,)),
 }
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #e0c26404
 class Normalize(nn.Module):
     "Standardise the channels of images in [0, 1]"
 
@@ -818,7 +819,8 @@ class Normalize(nn.Module):
         stats: str,  # a key of `STATS`
     ):
         super().__init__()
-        mean, sd = (torch.tensor(values).view(-1, 1, 1) for values in STATS[check_choice("stats", stats, tuple(STATS))])
+        mean, sd = (torch.tensor(values).view(-1, 1, 1)
+                    for values in STATS[check_choice("stats", stats, tuple(STATS))])
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("sd", sd, persistent=False)
 
@@ -939,7 +941,7 @@ _RESNETS = {"resnet-8": dict(depths=(1, 1, 1), width=16),
             "resnet-50": dict(depths=(3, 4, 6, 3), width=64, bottleneck=True, imagenet_stem=True)}
 NETWORKS = (*_VGG, *_RESNETS)
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #e6211ca2
 @typed
 def build_network(
     name: str,               # one of `NETWORKS`
@@ -1200,7 +1202,7 @@ def _test_set(study: Study, part: str, kind: str, settings: Settings) -> tuple[T
     x, y = study_images(study, part, "test", settings)
     return corrupted(x, kind, study, 99), y
 
-
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #239c072f
 @typed
 def score_state(
     study: Study,         # network, sizes

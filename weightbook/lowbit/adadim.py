@@ -70,7 +70,7 @@ def expected_error(
     share = _grouped(h.double()[None], group_size, dim).sum(2) if dim == "oc" else _height(weight, group_size) * h.double()
     return (step.square().flatten(1) / 12 * share).sum().item()
 
-
+# %% ../../nbs/lowbit/01_adadim.ipynb #efe7cc75
 def _height(weight: Tensor, group_size: int) -> int:
     "Rows in a per-IC group"
     return weight.shape[0] if group_size == -1 else group_size
@@ -135,7 +135,8 @@ def _minmax_round_blocks(
     grouped = _grouped(out, group_size, dim)
     cells = out.numel() if out.is_cuda else cells
     for block in grouped.split(max(1, cells // grouped[0].numel())):
-        step, zero = interval_grid(*block.aminmax(dim=2 if dim == "oc" else 1, keepdim=True), bits, zero_in_range)
+        step, zero = interval_grid(*block.aminmax(dim=2 if dim == "oc" else 1, keepdim=True), bits,
+                                   zero_in_range)
         block.div_(step).round_().add_(zero).clamp_(0, top).sub_(zero).mul_(step)
     return out.to(weight.dtype)
 
@@ -332,14 +333,16 @@ def search_dims(
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #c78d9d27
 def _search_step(
-    step: DecoderStep, plan: Plan, group_size: int, zero_in_range: bool, batch_size: int, rounder: Callable | None = None
+    step: DecoderStep, plan: Plan, group_size: int, zero_in_range: bool, batch_size: int,
+    rounder: Callable | None = None
 ) -> list[dict]:
     "Decide the layers of one step that the plan names; weights are put back"
     inputs = {name: x for name, x in step.linear_inputs.items() if step.full_name(name) in plan.bits}
 
     def rounded(name, weight, dim):
         full = step.full_name(name)
-        return (rounder(full, weight, dim) if rounder else minmax_round(weight, plan.bits[full], group_size, dim, zero_in_range))
+        return (rounder(full, weight, dim) if rounder
+                else minmax_round(weight, plan.bits[full], group_size, dim, zero_in_range))
 
     kept = {linear: linear.weight.data for linear in step.linears.values()}
     try:
@@ -373,15 +376,18 @@ def adadim_(
             found, hessians = _search_step(step, plan, group_size, zero_in_range, batch_size), {}
             for row in found:
                 name, dim = row["module"], row["choice"]
-                final = _quantize_as(step, name, dim, base, hessians, plan.bits[step.full_name(name)], group_size, percdamp, zero_in_range)
+                final = _quantize_as(step, name, dim, base, hessians, plan.bits[step.full_name(name)],
+                                     group_size, percdamp, zero_in_range)
                 _put(step.module, name, final, pack)
                 errors = {f"err_{d}": row[d].mean() for d in DIMS}
-                rows.append(dict(layer=step.index, module=name, choice=dim) | errors | dict(bits_per_weight=final.bits_per_weight()))
+                rows.append(dict(layer=step.index, module=name, choice=dim) | errors
+                            | dict(bits_per_weight=final.bits_per_weight()))
     return plan.report(rows)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #3d89845a
 def _quantize_as(
-    step: DecoderStep, name: str, dim: str, base: str, hessians: dict, bits: int, group_size: int, percdamp: float, zero_in_range: bool
+    step: DecoderStep, name: str, dim: str, base: str, hessians: dict, bits: int,
+    group_size: int, percdamp: float, zero_in_range: bool
 ) -> QuantizedWeight:
     "The final weight of a layer; layers that share their inputs share a Hessian"
     weight, inputs = step.linears[name].weight.data, step.linear_inputs[name]
@@ -391,7 +397,8 @@ def _quantize_as(
         hessians[id(inputs)] = Hessian(inputs.shape[-1], device=inputs.device)
         hessians[id(inputs)].add_batch(inputs)
     solver = GPTQ.from_hessian(weight, hessians[id(inputs)])
-    return solver.quantize(bits, group_size, dim, act_order=True, static_groups=dim == "oc", percdamp=percdamp,
+    return solver.quantize(bits, group_size, dim, act_order=True, static_groups=dim == "oc",
+                           percdamp=percdamp,
                            zero_in_range=zero_in_range or dim == "oc")
 
 
@@ -415,7 +422,7 @@ def fixed_dims(
     columns = set(columns)
     return {name: "ic" if name.rpartition(".")[2] in columns else "oc" for name in names}
 
-
+# %% ../../nbs/lowbit/01_adadim.ipynb #4a29542c
 def predict_dims(
     weights: Mapping[str, Tensor], # name -> weight, (O, I)
     h: Mapping[str, Tensor],       # name -> mean squares of the inputs, (I,)
@@ -465,7 +472,8 @@ def activation_stats(
                     mean=state["mean"] + x.abs().sum(0), second=state["second"] + x.T @ x)
 
     states = capture_inputs(model, input_ids, pattern, reduce=fold, batch_size=batch_size)
-    return {name: dict(max=s["max"], mean=s["mean"] / s["count"], second=s["second"] / s["count"]) for name, s in states.items()}
+    return {name: dict(max=s["max"], mean=s["mean"] / s["count"], second=s["second"] / s["count"])
+            for name, s in states.items()}
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #8123d82f
 def fisher_diagonal(
@@ -585,7 +593,8 @@ def awq_(
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #00eecc72
 def _awq_set(
-    step: DecoderStep, names: list[str], widths: Mapping[str, int], group_size: int, zero_in_range: bool, batch_size: int
+    step: DecoderStep, names: list[str], widths: Mapping[str, int], group_size: int, zero_in_range: bool,
+    batch_size: int
 ) -> dict:
     "Scale, clip and round the layers of one set, and say what the scale search found"
     linears, inputs = [step.linears[name] for name in names], step.linear_inputs[names[0]]
@@ -613,7 +622,7 @@ def _awq_sets(names: Iterable[str]) -> list[list[str]]:
         sets.setdefault(SCOPES.get(short, short), []).append(name)
     return list(sets.values())
 
-
+# %% ../../nbs/lowbit/01_adadim.ipynb #4850ec54
 def _foldable(names: list[str], linears: Mapping[str, nn.Linear]) -> bool:
     "Whether the operation before can absorb a scale: not for o_proj unless v has as many outputs as o has inputs"
     value = next((m for n, m in linears.items() if n.endswith("v_proj")), None)
@@ -651,7 +660,8 @@ def search_arms(
 ) -> dict[str, Callable[[], object]]: # a callable an arm, "forward" first
     "The searches that the benchmark races, on a random block of SmolLM2's shape"
     toy = toy_llama(layers=1, width=576, heads=9, kv_heads=3, mlp=1536).to(device)
-    step = next(walk_decoder(toy, torch.randint(97, tokens, generator=torch.Generator().manual_seed(0)), collect="inputs"))
+    step = next(walk_decoder(toy, torch.randint(97, tokens, generator=torch.Generator().manual_seed(0)),
+                             collect="inputs"))
     block, x, kwargs = step.module, step.linear_inputs, step.kwargs[0]
     options = lambda scope: kwargs if scope is block.self_attn else None
     magnitude = {name: x[name].abs().flatten(0, -2).mean(0) for name in x}
@@ -662,7 +672,8 @@ def search_arms(
 
     def handed_on():
         kept = {linear: linear.weight.data for linear in step.linears.values()}
-        rows = search_block(block, x, lambda name, weight, dim: minmax_round(weight, bits, group_size, dim), kwargs=kwargs)
+        rows = search_block(block, x, lambda name, weight, dim: minmax_round(weight, bits, group_size, dim),
+                            kwargs=kwargs)
         for linear, weight in kept.items():
             linear.weight.data = weight
         return rows
@@ -670,10 +681,12 @@ def search_arms(
     def awq():
         sets = [names for names in _awq_sets(x) if _foldable(names, step.linears)]
         scopes = [measuring_scope(block, names[0]) for names in sets]
-        return [awq_search(scope, [step.linears[n] for n in names], x[names[0]], magnitude[names[0]], bits, group_size,
+        return [awq_search(scope, [step.linears[n] for n in names], x[names[0]], magnitude[names[0]], bits,
+                           group_size,
                            kwargs=options(scope)) for names, scope in zip(sets, scopes, strict=True)]
 
-    return {"forward": step.run, "AdaDim": handed_on, "AdaDim, a reference each": plain, "AWQ scale search": awq}
+    return {"forward": step.run, "AdaDim": handed_on, "AdaDim, a reference each": plain,
+            "AWQ scale search": awq}
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #323b476b
 def benchmark(
@@ -700,9 +713,12 @@ def benchmark(
         rows += bench.timing_rows("adadim", case, timings, device=device)
         floor = bench.floor_seconds(bytes=rounding_bytes(o, i, dtype.itemsize), bandwidth=bandwidth)
         least = rounding_bytes(o, i, dtype.itemsize)
-        rows.append(dict(chapter="adadim", case=case, arm="floor", ratio=floor / timings["plain"].median, bytes=least))
-    timings = bench.time_pairs(search_arms(device=device, tokens=tokens), repeats=max(3, repeats // 3), warmup=1, device=device)
-    return rows + bench.timing_rows("adadim", f"search, SmolLM2 block, {tokens[0]}×{tokens[1]} tokens", timings, device=device)
+        rows.append(dict(chapter="adadim", case=case, arm="floor", ratio=floor / timings["plain"].median,
+                         bytes=least))
+    timings = bench.time_pairs(search_arms(device=device, tokens=tokens), repeats=max(3, repeats // 3),
+                               warmup=1, device=device)
+    return rows + bench.timing_rows("adadim", f"search, SmolLM2 block, {tokens[0]}×{tokens[1]} tokens",
+                                    timings, device=device)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #b3202473
 TASKS = {"mmlu": 5, "piqa": 0, "hellaswag": 0, "winogrande": 0, "arc_easy": 0}

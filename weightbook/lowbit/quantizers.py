@@ -48,7 +48,7 @@ def _codes(values: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
     "Nearest codes, as floating-point numbers, eq. (1)"
     return (values / scale).round_().add_(zero).clamp_(0, top)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #5ac77e1b
 def _round_trip(values: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
     "What is left of `values` after quantising, eq. (1)"
     return _codes(values, scale, zero, top).sub_(zero).mul_(scale)
@@ -60,7 +60,7 @@ def _step(low: Tensor, high: Tensor, top: int) -> Tensor:
     step = torch.where(span.isinf(), high / top - low / top, span / top)
     return step.clamp(min=torch.finfo(step.dtype).tiny)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #287e1a0c
 def interval_grid(
     low: Tensor,                 # smallest weight of each group, any shape, floating point
     high: Tensor,                # largest weight, same shape
@@ -89,8 +89,9 @@ def _range(groups: Tensor, symmetric: bool, zero_in_range: bool) -> tuple[Tensor
     empty = (low == 0) & (high == 0)
     return low.masked_fill(empty, -1), high.masked_fill(empty, 1)
 
-
-def _grid(low: Tensor, high: Tensor, bits: int, symmetric: bool, zero_in_range: bool) -> tuple[Tensor, Tensor]:
+# %% ../../nbs/lowbit/00_quantizers.ipynb #a33b37f6
+def _grid(low: Tensor, high: Tensor, bits: int, symmetric: bool,
+          zero_in_range: bool) -> tuple[Tensor, Tensor]:
     "Scale and zero point of the interval from `low` to `high`, eqs. (2) and (3)"
     if not symmetric:
         return interval_grid(low, high, bits, zero_in_range)
@@ -132,7 +133,8 @@ def check_group_size(
     if group_size < 1 or length % group_size:
         side = "inputs" if dim == "oc" else "outputs"
         fits = [g for g in range(8, length + 1, 8) if length % g == 0][:12] or [length]
-        raise ValueError(f"`group_size` must be -1 or divide the {length} {side} (dim {dim!r}){' of ' * bool(name)}{name}, got {group_size}; {fits} do")
+        raise ValueError(f"`group_size` must be -1 or divide the {length} {side} (dim {dim!r})"
+                         f"{' of ' * bool(name)}{name}, got {group_size}; {fits} do")
     return group_size
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #17828f7f
@@ -232,7 +234,8 @@ def quantize_groups(
     rows = w if check_choice("dim", dim, ("oc", "ic")) == "oc" else w.T
     g = check_group_size(group_size, rows.shape[1], dim)
     groups = rows.reshape(-1, g)
-    scale, zero = fit_scale_zero(groups, bits, symmetric=symmetric, zero_in_range=zero_in_range, clip_search=clip_search)
+    scale, zero = fit_scale_zero(groups, bits, symmetric=symmetric, zero_in_range=zero_in_range,
+                                 clip_search=clip_search)
     codes = _codes(groups, scale[:, None], zero[:, None], 2**bits - 1).to(torch.uint8).view(rows.shape)
     codes = codes if dim == "oc" else codes.T.contiguous()
     return QuantizedWeight(codes, scale.view(len(rows), -1), zero.view(len(rows), -1), bits, dim, g)
@@ -671,7 +674,7 @@ class QuantLinear(_PackedLayer):
 # %% ../../nbs/lowbit/00_quantizers.ipynb #3ae24a93
 FEW_ROWS = 8  # up to so many tokens a product is bound by memory, and the decoding paths are taken
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #9624719f
 def few_rows(
     x: Tensor,  # (…, I)
 ) -> bool:      # True for 1 to `FEW_ROWS` rows
@@ -891,7 +894,7 @@ def _named(name: str, patterns: str | Iterable[str]) -> bool:
 
     return any(_matches(name, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #3c3e62bc
 def _check_patterns(argument: str, patterns: str | Iterable[str], names: Iterable[str]) -> None:
     "Refuse a pattern that names nothing: it is a typing error"
     names = list(names)
@@ -1070,9 +1073,10 @@ def quantize_model_(
     plan, rows = Plan.make(model, bits, group_size, (options.get("dim", "oc"),), skip, only), []
     walk = walk_decoder(model, input_ids, batch_size=batch_size, propagate=propagate, collect="hessians")
     with all_or_nothing(model, plan.bits), contextlib.closing(walk):
-        for step, name in ((step, name) for step in walk for name in list(step.linears)):
+        for step, name in ((step, name) for step in walk for name in list(step.linears)):  # noqa: B020
             if (width := plan.bits.get(step.full_name(name))) is not None:
-                row = _quantize_step(step, name, pack, scale_dtype, dict(bits=width, group_size=group_size, method=method) | options)
+                row = _quantize_step(step, name, pack, scale_dtype,
+                                     dict(bits=width, group_size=group_size, method=method) | options)
                 rows.append(row)
         _check_reached(plan.bits, (f"model.layers.{row['layer']}.{row['module']}" for row in rows))
     return plan.report(rows)
@@ -1086,7 +1090,8 @@ def _quantize_step(step: DecoderStep, name: str, pack: bool, scale_dtype: torch.
         raise ValueError(f"`scale_dtype` must hold the scales of {step.full_name(name)}, {scale_dtype} does not")
     row = dict(layer=step.index, module=name, method=setting["method"], bits=q.bits, dim=q.dim)
     seconds, left = time.perf_counter() - start, q.dequantize(torch.float32)
-    row |= dict(error=relative_error(linear.weight, left, hessian.matrix), bits_per_weight=q.bits_per_weight(), seconds=seconds)
+    row |= dict(error=relative_error(linear.weight, left, hessian.matrix),
+                bits_per_weight=q.bits_per_weight(), seconds=seconds)
     if pack:
         replace_linears(step.module, {name: q})
     else:
@@ -1107,25 +1112,26 @@ def _check_options(method: str, options: Mapping) -> None:
 def _check_reached(wanted: Iterable[str], done: Iterable[str]) -> None:
     "Refuse a calibration that never reached a layer"
     if missed := sorted(set(wanted) - set(done)):
-        raise ValueError(f"`input_ids` must reach every layer, but never came to {missed[0]} and {len(missed) - 1} more; name them in `skip`")
+        raise ValueError(f"`input_ids` must reach every layer, but never came to {missed[0]} "
+                         f"and {len(missed) - 1} more; name them in `skip`")
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #8708db56
 LAYOUT_FILE = "weightbook_quantized.json"
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #3d807bed
 @dataclass(frozen=True)
 class SavedLayer:
     "How layers of one class get into a layout and out of it"
     describe: Callable[[nn.Module], dict]              # a layer -> what has to be written down, as JSON
     build: Callable[[nn.Module, str, dict], nn.Module] # model, name and description -> the layer to put in place
-    inner: str = ""                                    # name of the wrapped module; its tensors are saved under the wrapper's name
+    inner: str = ""                                    # name of the wrapped module, whose tensors are saved as the wrapper's
 
     @property
     def late(self) -> bool:  # True: built around weights that are loaded already
         "Whether the layer wraps another"
         return bool(self.inner)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #f21ccf21
 SAVED: dict[str, SavedLayer] = {}  # full name of a class -> how it is saved; chapters add theirs
 
 
@@ -1137,7 +1143,7 @@ def _saved_as(module: nn.Module) -> str | None:
 # %% ../../nbs/lowbit/00_quantizers.ipynb #dea51d3d
 _FORM = ("in_features", "out_features", "bits", "group_size", "dim")
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #7df25355
 def _describe_packed(layer: QuantLinear) -> dict:
     "The arguments that make an empty layer of the same form"
     flags = dict(bias=layer.bias is not None, indexed=layer.group_index is not None)
@@ -1204,7 +1210,8 @@ def save_quantized(
         if tokenizer is not None:
             tokenizer.save_pretrained(part)
         old = place / _old_weights(place)
-        for path in sorted(part.iterdir(), key=lambda path: (path.name == LAYOUT_FILE, path.suffix != ".safetensors")):
+        for path in sorted(part.iterdir(), key=lambda path: (path.name == LAYOUT_FILE,
+                                                             path.suffix != ".safetensors")):
             path.replace(place / path.name)
         if old.name != _old_weights(place):
             old.unlink(missing_ok=True)
@@ -1217,11 +1224,12 @@ def _check_place(folder: Path) -> None:
     "Refuse a folder whose model `from_pretrained` would find, and that is none of ours"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`folder` must be a folder, got the file {folder.name!r}")
-    foreign = [*folder.glob("model*.safetensors*"), *folder.glob("pytorch_model*"), *folder.glob("config.json")]
+    foreign = [*folder.glob("model*.safetensors*"), *folder.glob("pytorch_model*"),
+               *folder.glob("config.json")]
     if foreign and not (folder / LAYOUT_FILE).is_file():
         raise ValueError(f"`folder` must not hold another model, got {folder.name!r} with {foreign[0].name}")
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #ec94601d
 def _old_weights(folder: Path) -> str:
     "Name of the tensors that a layout in the folder points to; earlier versions wrote model.safetensors"
     try:
@@ -1261,7 +1269,8 @@ def _read_layout(folder: Path) -> dict:
     try:
         layout = json.loads(path.read_text(encoding="utf-8"))
         wanted = {"weights": str, "files": dict, "layers": list, "alias": dict}
-        if layout.get("format") != 2 or not all(isinstance(layout.get(key), kind) for key, kind in wanted.items()):
+        if layout.get("format") != 2 or not all(isinstance(layout.get(key), kind)
+                                                for key, kind in wanted.items()):
             raise ValueError("format 2 with weights, files, layers and alias is expected")
         for layer in layout["layers"]:
             if layer["kind"] not in SAVED and layer["kind"].startswith("weightbook."):
@@ -1269,7 +1278,8 @@ def _read_layout(folder: Path) -> dict:
             if layer["kind"] not in SAVED or not isinstance(layer["form"], dict) or not isinstance(layer["name"], str):
                 raise ValueError(f"unknown layer {layer}")
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ValueError(f"{LAYOUT_FILE} in {folder.name!r} is damaged or from another version, save the model again: {error}") from error
+        raise ValueError(f"{LAYOUT_FILE} in {folder.name!r} is damaged or from another version, "
+                         f"save the model again: {error}") from error
     return layout
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0318bb87
@@ -1282,7 +1292,8 @@ def _read_tensors(folder: Path, layout: Mapping) -> dict[str, Tensor]:
         if not path.is_file():
             raise ValueError(f"{name} is missing in {folder.name!r}")
         if _digest(path) != digest:
-            raise ValueError(f"{name} in {folder.name!r} is damaged: {path.stat().st_size} bytes that are not those that were saved")
+            raise ValueError(f"{name} in {folder.name!r} is damaged: "
+                             f"{path.stat().st_size} bytes that are not those that were saved")
     tensors = require("safetensors.torch", extra="lm").load_file(folder / layout["weights"])
     if unknown := [first for first in layout["alias"].values() if first not in tensors]:
         raise ValueError(f"{layout['weights']} in {folder.name!r} lacks {unknown[0]}")
@@ -1293,7 +1304,8 @@ def _build(model: nn.Module, folder: Path, layers: Iterable[Mapping]) -> None:
     "Put the layers of a layout in place"
     for layer in layers:
         try:
-            model.set_submodule(layer["name"], SAVED[layer["kind"]].build(model, layer["name"], layer["form"]))
+            model.set_submodule(layer["name"], SAVED[layer["kind"]].build(model, layer["name"],
+                                                                          layer["form"]))
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{LAYOUT_FILE} in {folder.name!r} is damaged at {layer['name']}: {error}") from error
 
@@ -1318,12 +1330,13 @@ def _gguf_blocks(name: str, q: QuantizedWeight) -> tuple[Tensor, str]:
 # %% ../../nbs/lowbit/00_quantizers.ipynb #42b9511d
 _GGUF_NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
 }
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #a4d363b2
 def _gguf_tensor(model: nn.Module, name: str, module: nn.Module) -> tuple[str, Tensor, str]:
     "Name, bytes or numbers, and format of one module's weight; query and key rows in GGUF's rotary order"
     at = name.split(".", 3)
@@ -1346,7 +1359,8 @@ def export_gguf(
     "Write a model as GGUF: packed layers as Q4_1 or Q8_0, all others in float32; ValueError where a grid does not fit"
     gguf, config = require("gguf", extra="lm"), getattr(model, "config", None)
     if getattr(config, "model_type", None) != "llama":
-        raise NotImplementedError(f"`model` must be a Llama for GGUF, got {getattr(config, 'model_type', type(model).__name__)!r}")
+        raise NotImplementedError(f"`model` must be a Llama for GGUF, "
+                                  f"got {getattr(config, 'model_type', type(model).__name__)!r}")
     tensors = [_gguf_tensor(model, name, module) for name, module in _gguf_modules(model).items()]
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix=".weightbook-", dir=path.resolve().parent) as place:
@@ -1357,11 +1371,13 @@ def export_gguf(
 # %% ../../nbs/lowbit/00_quantizers.ipynb #66911f6b
 def _gguf_modules(model: nn.Module) -> dict[str, nn.Module]:
     "Every module with a weight, by full name; ValueError for one that GGUF's Llama does not have"
-    modules = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear) or "weight" in m._parameters}
+    modules = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear)
+               or "weight" in m._parameters}
     if model.config.tie_word_embeddings:
         modules.pop("lm_head")
     known = {name for name in modules if name in _GGUF_NAMES or name.split(".", 3)[-1] in _GGUF_NAMES}
-    if strange := sorted(set(modules) - known) or [n for n, m in modules.items() if getattr(m, "bias", None) is not None]:
+    if strange := sorted(set(modules) - known) or [n for n, m in modules.items()
+                                                   if getattr(m, "bias", None) is not None]:
         raise ValueError(f"`model` must be a plain Llama without biases for GGUF, but has {strange[0]}")
     return modules
 
@@ -1423,7 +1439,8 @@ def _add_fields(
 @jit
 def _packed_linear_kernel(
     x_ptr, packed_ptr, scale_ptr, zero_ptr, out_ptr, rows, cols, octets, words, blocks, g,
-    BITS: tl.constexpr, IC: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, VEC: tl.constexpr,
+    BITS: tl.constexpr, IC: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr,
+    VEC: tl.constexpr,
 ):
     tile, cut, token, cuts = tl.program_id(0), tl.program_id(1), tl.program_id(2), tl.num_programs(1)
     o = tile * ROWS + tl.arange(0, ROWS)
@@ -1438,7 +1455,8 @@ def _packed_linear_kernel(
         part = tl.zeros((ROWS, GROUPS), tl.float32)
         for plane in tl.static_range(4):  # fields of 8, 4, 2 and 1 bits; those of a width lie behind all wider ones
             if (BITS >> (3 - plane)) & 1:
-                part = _add_fields(part, line, x_ptr, scale_ptr, n, cols, octets, BITS - BITS % (16 >> plane), 8 >> plane, IC, GROUP, VEC)
+                part = _add_fields(part, line, x_ptr, scale_ptr, n, cols, octets, BITS - BITS % (16 >> plane),
+                                   8 >> plane, IC, GROUP, VEC)
         i = n[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
         x = tl.load(x_ptr + i, mask=i < cols, other=0.0).to(tl.float32)
         if IC:
@@ -1460,13 +1478,15 @@ def _fits_kernel(w: PackedWeight) -> bool:
     return w.group_index is None and w.inputs % 32 == 0 and (w.dim == "ic" or power) and w.scale.is_contiguous()
 
 
-def _parts_reference(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits: int, dim: str, group_size: int) -> Tensor:
+def _parts_reference(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits: int, dim: str,
+                     group_size: int) -> Tensor:
     "`packed_linear_reference` from the parts of the weight"
     return packed_linear_reference(x, PackedWeight(packed, scale, zero, bits, dim, group_size, x.shape[1]))
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #4ea0a5f6
 @kernel_operator(_parts_reference)
-def _launch_packed(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits: int, dim: str, group_size: int) -> Tensor:
+def _launch_packed(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits: int, dim: str,
+                   group_size: int) -> Tensor:
     "Launch the kernel for x (B, I)"
     (batch, cols), rows, octets, oc = x.shape, len(packed), x.shape[1] // 8, dim == "oc"
     group, tall = (group_size, 8) if oc else (64 if cols % 64 == 0 else 32, math.gcd(group_size, 8))
@@ -1476,12 +1496,13 @@ def _launch_packed(x: Tensor, packed: Tensor, scale: Tensor, zero: Tensor, bits:
     vec = math.gcd(4, words) if bits in (1, 2, 4, 8) else math.gcd(4, words, octets // 4)  # words that lie together
     parts = torch.empty(cuts, batch, rows, dtype=torch.float32, device=x.device)
     _packed_linear_kernel[(tiles, cuts, batch)](
-        x.contiguous(), packed.view(torch.int32), scale, zero, parts, rows, cols, octets, words, blocks, group_size,
+        x.contiguous(), packed.view(torch.int32), scale, zero, parts, rows, cols, octets, words, blocks,
+        group_size,
         BITS=bits, IC=not oc, GROUP=group, ROWS=tall, GROUPS=wide, VEC=vec, num_warps=1,
     )
     return (parts[0] if cuts == 1 else parts.sum(0)).to(x.dtype)
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #a9d41e21
 def _packed_linear_triton(x: Tensor, weight: PackedWeight) -> Tensor:
     "The product by the kernel"
     w, flat = weight, x.reshape(-1, weight.inputs)
@@ -1514,11 +1535,13 @@ def _gptq_block_kernel(
 def _gptq_block_triton(sweep: _Sweep, start: int, W: Tensor, U: Tensor) -> Tensor:
     "Quantise the columns of one block, lines of `W`, in one launch; their grids are known beforehand"
     count, rows = W.shape
-    scale, zero = (torch.stack(v) for v in zip(*(sweep.at(start + k, W, k) for k in range(count)), strict=True))
+    scale, zero = (torch.stack(v) for v in zip(*(sweep.at(start + k, W, k) for k in range(count)),
+                                               strict=True))
     E, codes = torch.empty_like(W), torch.empty_like(W, dtype=torch.uint8)
     width, size = triton.next_power_of_2(count), 32
     grid = (triton.cdiv(rows, size),)
-    _gptq_block_kernel[grid](W, U, scale, zero, codes, E, rows, count, float(sweep.top), COUNT=width, BLOCK=size)
+    _gptq_block_kernel[grid](W, U, scale, zero, codes, E, rows, count, float(sweep.top), COUNT=width,
+                             BLOCK=size)
     sweep.codes[start : start + count] = codes
     return E
 
@@ -1603,7 +1626,7 @@ INLINE void some_rows(const uint8_t *packed, const float *scale, const uint8_t *
         for (int t = 0; t < T; t++) out[t * rows + o] = total(acc[t]) - shift[t];
     }
 }
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fdb
 _DOORS_C = r"""
@@ -1647,7 +1670,7 @@ void product_ic(const uint8_t *packed, const float *scale, const uint8_t *zero, 
         product(packed, 0, 0, mine, sums, out, block * g, (block + 1) * g, rows, octets, bits, 8 * octets, 1, tokens);
     }
 }
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fdd
 @functools.cache
@@ -1658,7 +1681,7 @@ def _native() -> ctypes.CDLL | None:
         door.argtypes, door.restype = [ctypes.c_void_p] * 6 + [ctypes.c_long] * 6, None
     return library
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #ef776c9a
 def _fits_native(x: Tensor, w: PackedWeight) -> bool:
     "Whether the loops in C can make the product"
     if not x.is_cpu or x.dtype == torch.float64 or w.group_index is not None or w.group_size % 8 and w.dim == "oc":
@@ -1667,18 +1690,20 @@ def _fits_native(x: Tensor, w: PackedWeight) -> bool:
     known = all(t.is_cpu and t.is_contiguous() for t in parts) and w.scale.dtype != torch.float64
     return known and is_plain(x, w.scale) and _native() is not None
 
-
+# %% ../../nbs/lowbit/00_quantizers.ipynb #227e3e35
 def _packed_linear_native(x: Tensor, weight: PackedWeight) -> Tensor:
     "The product by the loops in C, in float32"
     w, (rows, cols), threads = weight, (len(weight.packed), weight.inputs), torch.get_num_threads()
     flat, scale, start = x.reshape(-1, cols).float().contiguous(), w.scale.float(), 0
-    door, blocks = (_native().product_oc, 1) if w.dim == "oc" else (_native().product_ic, rows // w.group_size)
+    door, blocks = (_native().product_oc, 1) if w.dim == "oc" else (_native().product_ic,
+                                                                    rows // w.group_size)
     out, room = torch.empty(len(flat), rows), torch.empty(4 * blocks * 32 * -(-cols // 8) + 4 * cols)
     fixed, sizes = [t.data_ptr() for t in (w.packed, scale, w.zero)], (rows, cols, w.bits, w.group_size)
     read, write, size = flat.data_ptr(), out.data_ptr(), 4  # bytes a number
     while start < len(flat):
         count = next(c for c in (4, 2, 1) if c <= len(flat) - start)
-        door(*fixed, read + size * start * cols, write + size * start * rows, room.data_ptr(), *sizes, count, threads)
+        door(*fixed, read + size * start * cols, write + size * start * rows, room.data_ptr(), *sizes, count,
+             threads)
         start += count
     return out.to(x.dtype).view(*x.shape[:-1], rows)
 
@@ -1730,7 +1755,8 @@ class Int4Product(_Int4Layout):
             y = product(flat.bfloat16().contiguous(), self.parts[0][0], self.g, self.parts[0][1]).to(x.dtype)
         else:
             pairs = zip(self.parts, self.scale, strict=True)
-            blocks = [product((flat * scale).bfloat16(), codes, self.g, grid) for (codes, grid), scale in pairs]
+            blocks = [product((flat * scale).bfloat16(), codes, self.g, grid)
+                      for (codes, grid), scale in pairs]
             shift = (flat.float() @ self.offset.float().T).repeat_interleave(blocks[0].shape[1], 1)
             y = (torch.cat(blocks, 1).float() - shift).to(x.dtype)
         return y.view(*x.shape[:-1], -1)
@@ -1788,7 +1814,8 @@ def loop_arms(
         sweep.W.copy_(kept)
         return sweep.run(U, 128)
 
-    return {"eq. (12) as written": lambda: gptq_reference(kept, U, scale[0], zero[0], bits), "in blocks": blocked}
+    return {"eq. (12) as written": lambda: gptq_reference(kept, U, scale[0], zero[0], bits),
+            "in blocks": blocked}
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #af0237c3
 def benchmark(

@@ -105,7 +105,8 @@ def macs_per_token(
     "Multiply-accumulates per token, eq. (14)"
     check_real("sparsity", sparsity, low=0, high=1, open_high=True)
     field = config.get if isinstance(config, Mapping) else lambda name, default=None: getattr(config, name, default)
-    d, f, layers, vocab = (field(k) for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"))
+    d, f, layers, vocab = (field(k) for k in ("hidden_size", "intermediate_size", "num_hidden_layers",
+                                              "vocab_size"))
     if None in (d, f, layers, vocab):
         raise ValueError("`config` must have hidden_size, intermediate_size, num_hidden_layers and vocab_size")
     heads = field("num_attention_heads", 1)
@@ -123,7 +124,7 @@ def first_gated(
     check_real("dense_fraction", dense_fraction, low=0, high=1)
     return 0 if check_integer("length", length, low=1) == 1 else length - int((1 - dense_fraction) * length + 1e-9)
 
-
+# %% ../../nbs/lowbit/04_wina.ipynb #9136aef7
 def open_prefix(
     mask: Tensor,           # bool, (..., L, n), or (n,) for one token; changed in place
     dense_fraction: float,  # as for `first_gated`
@@ -211,7 +212,7 @@ class SparseLinear(nn.Module):
         out = out if self.linear.bias is None else out + self.linear.bias
         return out.view(*x.shape[:-1], -1)
 
-
+# %% ../../nbs/lowbit/04_wina.ipynb #18512c4e
 def _weights_by_output(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
     "A state dict holds contiguous weights, whatever lies in memory"
     name = f"{prefix}linear.weight"
@@ -236,7 +237,8 @@ def block_linears(
     block: nn.Module,      # a decoder block
 ) -> dict[str, nn.Module]: # "q_proj", "k_proj", …, or the fused names of Phi: the seven (four) matrices in order
     "The gated linear layers of a block by short name"
-    names = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj")
+    names = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj",
+             "down_proj")
     parts = {**dict(block.self_attn.named_children()), **dict(block.mlp.named_children())}
     return {name: parts[name] for name in names if name in parts}
 
@@ -267,12 +269,14 @@ def _check_dense(model: nn.Module) -> None:
             raise ValueError(f"`model` must have no gates: call `densify` first ({name})")
         if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
             kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"
-            raise TypeError(f"`model` must hold plain floating-point linear layers, but {name} is a {kind}: rotate before quantising")
+            raise TypeError(f"`model` must hold plain floating-point linear layers, but {name} is a {kind}: "
+                            "rotate before quantising")
         if module.weight.is_meta or not module.weight.isfinite().all():
             raise ValueError(f"`model` must hold finite weights in memory, but those of {name} are not")
     for i, block in enumerate(decoder_blocks(model)):
         if "forward" in block.__dict__ or block._forward_hooks or block._forward_pre_hooks:
-            raise ValueError(f"`model` must have no hooks on its blocks, but block {i} has: remove them first, they would be lost")
+            raise ValueError(f"`model` must have no hooks on its blocks, but block {i} has: "
+                             "remove them first, they would be lost")
 
 # %% ../../nbs/lowbit/04_wina.ipynb #9d16b128
 def fuse_norms(
@@ -421,7 +425,8 @@ def sparsify(
     taus = _thresholds_by_layer(thresholds, shares)
     for name in shares:
         if not isinstance(linears[name], nn.Linear):
-            raise TypeError(f"`model` must hold plain linear layers, but {name} is a {type(linears[name]).__name__}: name it in `skip`")
+            raise TypeError(f"`model` must hold plain linear layers, but {name} is a {type(linears[name]).__name__}: "
+                            "name it in `skip`")
     _rotate_if(densify(model), criterion in ("official", "all") if rotate is None else rotate, gates)
     for name, share in shares.items():
         kind = layer_criterion(name.rsplit(".", 1)[1], criterion)
@@ -432,7 +437,8 @@ def sparsify(
 
 # %% ../../nbs/lowbit/04_wina.ipynb #e250a084
 def _sparsity_by_layer(
-    sparsity: float | Mapping[str, float], linears: Mapping[str, nn.Module], skip: str | Iterable[str] = (), only: str | Iterable[str] = "*"
+    sparsity: float | Mapping[str, float], linears: Mapping[str, nn.Module], skip: str | Iterable[str] = (),
+    only: str | Iterable[str] = "*"
 ) -> dict[str, float]:
     "Sparsity of each gated layer; layers that a mapping does not name stay dense"
     rules = sparsity if isinstance(sparsity, Mapping) else {"*": sparsity}
@@ -441,10 +447,11 @@ def _sparsity_by_layer(
     for share in rules.values():
         check_real("sparsity", share, low=0, high=1, open_high=True)
     wanted = [name for name in linears if _named(name, only) and not _named(name, skip)]
-    found = {name: next((share for rule, share in rules.items() if rule == name or _named(name, rule)), None) for name in wanted}
+    found = {name: next((share for rule, share in rules.items() if rule == name or _named(name, rule)), None)
+             for name in wanted}
     return {name: share for name, share in found.items() if share is not None}
 
-
+# %% ../../nbs/lowbit/04_wina.ipynb #56609a04
 def _thresholds_by_layer(thresholds: Mapping | None, shares: Mapping[str, float]) -> dict[str, float | None]:
     "Threshold of each gated layer, or None for top-k"
     if thresholds is None:
@@ -453,7 +460,7 @@ def _thresholds_by_layer(thresholds: Mapping | None, shares: Mapping[str, float]
         raise ValueError(f"`thresholds` must cover every gated layer, but lacks {missing[0]} and {len(missing) - 1} more")
     return {name: thresholds[name].quantile(share) for name, share in shares.items()}
 
-
+# %% ../../nbs/lowbit/04_wina.ipynb #f6f73112
 def _rotate_if(model: nn.Module, wanted: bool, gates: Mapping[str, nn.Module]) -> None:
     "Rotate a dense model that is not rotated yet; if that fails, put its gates back"
     if not wanted or any(isinstance(block, RotatedBlock) for block in decoder_blocks(model)):
@@ -474,9 +481,11 @@ def gate_report(
     for name, module in model.named_modules():
         own = name.removesuffix(".linear") if name.endswith(".linear") else name
         if isinstance(gates.get(own), SparseLinear) and own == name:
-            rows.append(dict(name=name, fate="gated", criterion=module.criterion, sparsity=module.sparsity, threshold=module.threshold))
+            rows.append(dict(name=name, fate="gated", criterion=module.criterion, sparsity=module.sparsity,
+                             threshold=module.threshold))
         elif own == name and any(p.ndim > 1 for p in module.parameters(recurse=False)):
-            rows.append(dict(name=name, fate="dense: not named" if name in gates else "dense: outside of the blocks' linear layers"))
+            rows.append(dict(name=name, fate="dense: not named" if name in gates
+                             else "dense: outside of the blocks' linear layers"))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #4d6efd55
@@ -569,7 +578,8 @@ class CATSMLP(nn.Module):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj, self.act_fn = mlp.gate_proj, mlp.up_proj, mlp.down_proj, mlp.act_fn
         self.threshold = check_real("threshold", threshold, low=0)
-        self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
+        self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0,
+                                                 high=1)
 
     def forward(
         self, x: Tensor, # shape (..., L, d), or (d,) for one token
@@ -736,11 +746,13 @@ def _staged_output(staged: _StagedBlock, s: Mapping[str, float]) -> Tensor:
 
     def middle():
         attended = staged.stage("attention", qkv, lambda: _staged_attention(staged, s))
-        h = skip(staged.hidden[:, first:], "residual_attn") + staged.linear("o_proj", attended, s["o_proj"], first)
+        h = skip(staged.hidden[:, first:], "residual_attn") + staged.linear("o_proj", attended, s["o_proj"],
+                                                                            first)
         return h, block.post_attention_layernorm(h)
 
     h, normed = staged.stage("middle", (*qkv, s["o_proj"]), middle)
-    project = lambda n: staged.stage(n, (*qkv, s["o_proj"], s[n]), lambda: staged.linear(n, normed, s[n], first))
+    project = lambda n: staged.stage(n, (*qkv, s["o_proj"], s[n]),
+                                     lambda: staged.linear(n, normed, s[n], first))
     activated = block.mlp.act_fn(project("gate_proj")) * project("up_proj")
     return skip(h, "residual_mlp") + staged.linear("down_proj", activated, s["down_proj"], first)
 
@@ -905,7 +917,7 @@ void gated_product(const float *x, const float *c, const float *w, float *out, l
     free(index);
     free(score);
 }
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/lowbit/04_wina.ipynb #ea2f5961
 @functools.cache
@@ -917,14 +929,14 @@ def _native() -> ctypes.CDLL | None:
         library.gated_product.argtypes, library.gated_product.restype = kinds, None
     return library
 
-
+# %% ../../nbs/lowbit/04_wina.ipynb #fc7947b1
 def _fits_native(x: Tensor, weight_t: Tensor, norms: Tensor) -> bool:
     "Whether the loop in C can make the product: float32 on a CPU, and nobody watches"
     parts = x, weight_t, norms
     known = all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in parts)
     return known and 0 < x.numel() and is_plain(*parts) and _native() is not None
 
-
+# %% ../../nbs/lowbit/04_wina.ipynb #b0ee0dde
 def _gated_native(x: Tensor, weight_t: Tensor, norms: Tensor, tau: float = 0.0, keep: int = -1) -> Tensor:
     "The gated product of a few tokens x (B, n): the `keep` largest scores, or all above `tau`"
     (n, m), threads = weight_t.shape, torch.get_num_threads()
@@ -944,7 +956,8 @@ def _sparse_gemv_bags(x: Tensor, weight_t: Tensor, mask: Tensor) -> Tensor:
     starts = F.pad(counts.cumsum(0), (1, 0))[:-1]
     part = torch.arange(cuts, device=x.device)
     offsets = (starts[:, None] + counts[:, None] * part // cuts).flatten()
-    bags = F.embedding_bag(kept[:, 1], weight_t, offsets, mode="sum", per_sample_weights=x[mask].to(weight_t.dtype))
+    bags = F.embedding_bag(kept[:, 1], weight_t, offsets, mode="sum",
+                           per_sample_weights=x[mask].to(weight_t.dtype))
     return bags.view(batch, cuts, -1).sum(1).to(x.dtype)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #f5f91abe
@@ -1008,8 +1021,9 @@ def sparse_gemv(
     out = _gated_product(x.reshape(-1, x.shape[-1]), weight_t, mask, norms, tau)
     return out.view(*x.shape[:-1], weight_t.shape[1])
 
-
-def _gated_product(x: Tensor, weight_t: Tensor, mask: Tensor | None, norms: Tensor | None, tau: float | None) -> Tensor:
+# %% ../../nbs/lowbit/04_wina.ipynb #1963eda2
+def _gated_product(x: Tensor, weight_t: Tensor, mask: Tensor | None, norms: Tensor | None,
+                   tau: float | None) -> Tensor:
     "`sparse_gemv` for x (B, n), by the best path"
     if not len(x):
         return x.new_zeros(0, weight_t.shape[1])
@@ -1076,7 +1090,8 @@ def benchmark(
     device = settings.device
     dtype = torch.float16 if device.startswith("cuda") else torch.float32
     shapes, batches = list(shapes), list(batches)
-    cases = [(m, n, s, 1) for m, n in shapes for s in sparsities] + [(*shapes[0], 0.65, b) for b in batches if b > 1]
+    cases = [(m, n, s, 1) for m, n in shapes for s in sparsities] + [(*shapes[0], 0.65, b) for b in batches
+                                                                     if b > 1]
     rows = []
     for m, n, sparsity, batch in cases:
         arms = gemv_arms(m, n, sparsity, batch=batch, device=device, dtype=dtype)
@@ -1085,7 +1100,8 @@ def benchmark(
         read = [gemv_bytes(m, n, s, dtype.itemsize) for s in (0.0, sparsity**batch)]
         sizes = dict(m=m, n=n, sparsity=sparsity, batch=batch)
         rows += bench.timing_rows("wina", case, timings, device=device, **sizes)
-        rows.append(dict(chapter="wina", case=case, arm="floor", ratio=read[1] / read[0], bytes=read[1], **sizes))
+        rows.append(dict(chapter="wina", case=case, arm="floor", ratio=read[1] / read[0], bytes=read[1],
+                         **sizes))
     return rows
 
 # %% ../../nbs/lowbit/04_wina.ipynb #9579d26f
