@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from weightbook.book.ledger import find_notebook
+from weightbook.book.pages import find_notebook
 
 
 @dataclass(frozen=True)

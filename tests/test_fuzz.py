@@ -31,12 +31,16 @@ def rows():
     return fuzz.measure()
 
 
-OTHERS = ("lowbit.",)  # measured below by themselves
+# Per cent: named at least, raw at most. Ratchets just beside what was measured (95.9 and 2.3; 66.0 and 14.3): raise them
+# with what is mended, never loosen them. The low-bit chapters refuse less, because most of their functions sit behind a
+# converter that checks the model.
+BOUNDS = {"the low-bit chapters": (65.5, 14.5, 400), "all others": (95.5, 2.5, 1900)}
 
 
-def test_bad_input_is_refused_by_name(rows):
-    mine = [row for row in rows if not row[0].startswith(OTHERS)]
+@pytest.mark.parametrize("part", BOUNDS)
+def test_bad_input_is_refused_by_name(part, rows):
+    named, raw, least = BOUNDS[part]
+    mine = [row for row in rows if row[0].startswith("lowbit.") == (part == "the low-bit chapters")]
     found = fuzz.shares(mine)
-    print(found)
     worst = [row for row in mine if row[3] in ("raw", "unnamed")]
-    assert found["of"] > 1200 and found["named"] >= 90 and found["raw"] <= 3, (found, worst)
+    assert found["of"] > least and found["named"] >= named and found["raw"] <= raw, (found, worst)

@@ -31,8 +31,9 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/blocks/kernels.ipynb #517a69da
-from ..book.checks import assert_close, check_real, rms_error
+from ..book.checks import assert_close, check_real, check_tensor, rms_error
 from ..book.settings import _default_cache, find_root
+
 
 # %% ../../nbs/blocks/kernels.ipynb #0b0cbf44
 if not torch.cuda.is_available():
@@ -446,6 +447,7 @@ def scale_add(
     alpha: float,  # factor of `x`
 ) -> Tensor:       # shape and dtype of `x`
     "The sum alpha x + y, fused on a GPU"
+    check_tensor("x", x), check_tensor("y", y), check_real("alpha", alpha)
     if x.shape != y.shape or x.dtype != y.dtype or x.device != y.device or not x.is_floating_point():
         ours, theirs = ((tuple(t.shape), t.dtype, t.device.type) for t in (x, y))
         raise ValueError(
