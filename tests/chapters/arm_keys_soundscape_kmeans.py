@@ -13,7 +13,8 @@ CALLS = {
 
 MOVES = {
     "weights, eq. (3)": ("selection", "expit(code * minutes / 60)", "expit(code * minutes / 1440)"),
-    "arc, eq. (6)": ("published", "h = h + xp.cos(a[..., 0]) * xp.cos(b[..., 0])", "h = h + xp.cos(a[..., 0]) * xp.cos(a[..., 0])"),
+    "arc, eq. (6)": ("published", "h = h + xp.cos(a[..., 0]) * xp.cos(b[..., 0])",
+                     "h = h + xp.cos(a[..., 0]) * xp.cos(a[..., 0])"),
     "plane, eq. (8)": ("in_plane", "[1, math.cos(math.radians(latitude))]", "[1, 1]"),
     "labels, eq. (10)": ("published", "(V * V).sum(-1)[:, None] / -2", "(V * V).sum(-1)[:, None] / -1"),
     "means, eq. (12)": ("selection", "*(weight * payload[:, d] for d in range(D))", "*(payload[:, d] for d in range(D))"),
@@ -29,9 +30,11 @@ MOVES = {
     "the seeds of a replicate": ("yardstick", "7600 * (1 + seed % 500_000)", "7600 * (2 + seed % 500_000)"),
     "the arm it is measured with": ("selection", "dunn_here=t.dunn[here]", "dunn_here=2 * t.dunn[here]"),
     "a table of functions": ("selected_by", "-davies_bouldin_score(flat, labels)", "davies_bouldin_score(flat, labels)"),
-    "a page helper of the map": ("regions_found", "np.hypot(*(point - kept[-1])) >= least", "np.hypot(*(point - kept[-1])) > least"),
+    "a page helper of the map": ("regions_found",
+                                 "np.hypot(*(point - kept[-1])) >= least", "np.hypot(*(point - kept[-1])) > least"),
     "what the race runs": ("race", "(V * V).sum(-1)[:, None] / -2", "(V * V).sum(-1)[:, None] / -1"),
-    "a default argument": ("selection", 'change: str = "paper", n_runs: int = 100', 'change: str = "no weights", n_runs: int = 100'),
+    "a default argument": ("selection", 'change: str = "paper", n_runs: int = 100',
+                           'change: str = "no weights", n_runs: int = 100'),
 }
 
 STAYS = {
@@ -39,7 +42,8 @@ STAYS = {
     "best of m, eq. (19)": ("published", "share[i] = rest * m / (i + 1)", "share[i] = rest * m / M"),
     "bytes, eq. (21)": ("selection", "n * (itemsize * (width + payload + 1) + 4)", "n * itemsize * (width + payload + 1)"),
     "a figure": ("published", "Half the range of a weight is out of reach", "Half the range"),
-    "a docstring": ("selection", "Kilometres from each site of the paper to the nearest", "Distance from each site to the nearest"),
+    "a docstring": ("selection", "Kilometres from each site of the paper to the nearest",
+                    "Distance from each site to the nearest"),
     "a rule of selection": ("selection", "-davies_bouldin_score(flat, labels)", "davies_bouldin_score(flat, labels)"),
     "the number of processes": ("selection", "JOBS = S.pick(quick=None, book=-1)", "JOBS = 2"),
 }

@@ -89,7 +89,8 @@ def gptq_np(W, H, bits, g, dim="oc", act_order=False, static=False, percdamp=0.0
 @settings(max_examples=60, deadline=None)
 @given(
     bits=st.integers(1, 8), blocks=st.integers(1, 4), g=st.integers(1, 20), rows=st.integers(1, 5),
-    mode=st.sampled_from([{}, {"zero_in_range": False}, {"symmetric": True}, {"symmetric": True, "zero_in_range": False}]), seed=st.integers(0, 2**20),
+    mode=st.sampled_from([{}, {"zero_in_range": False}, {"symmetric": True},
+                          {"symmetric": True, "zero_in_range": False}]), seed=st.integers(0, 2**20),
 )
 def test_rounding_equals_numpy(bits, blocks, g, rows, mode, seed):
     w = torch.randn(rows, g * blocks, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

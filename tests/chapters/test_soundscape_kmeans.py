@@ -220,7 +220,8 @@ def test_selection_is_the_same_on_every_path():
     assert len(one.table) == 60 and one.table.seed.tolist() == list(range(3, 63))
     assert one.curve.max() == one.dunn == one.table.dunn[one.table.dunn.idxmax()]
     row = one.table.query("seed == @one.seed").iloc[0]
-    single = s5.WeightedKMeans(one.k, metric="haversine", weighted_init=False, random_state=one.seed).fit(points, sample_weight=weight)
+    single = s5.WeightedKMeans(one.k, metric="haversine", weighted_init=False,
+                               random_state=one.seed).fit(points, sample_weight=weight)
     assert_close(single.labels_, one.labels.astype(np.int32))
     assert_close(one.model.labels_, single.labels_)
     dunn = s5.dunn_index(points, single.labels_, metric="haversine")

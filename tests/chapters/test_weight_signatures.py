@@ -244,7 +244,8 @@ def test_a_patch_into_given_memory_matches_the_definition(shape, count, dtype):
 
 
 def test_a_patch_is_differentiated_in_all_inputs():
-    leaves = [draw(4).double().requires_grad_(), draw(3, 4, seed=1).double().requires_grad_(), draw(3, seed=2).double().requires_grad_()]
+    leaves = [draw(4).double().requires_grad_(),
+              draw(3, 4, seed=1).double().requires_grad_(), draw(3, seed=2).double().requires_grad_()]
     assert torch.autograd.gradcheck(ws.patch_tensor, leaves)
 
 
