@@ -101,13 +101,27 @@ def stand_in(target: str):
         def get_current_target(self):
             return GPUTarget(*TARGETS[target])
 
-        get_current_device = lambda self: 0
-        get_current_stream = lambda self, device: 0
-        set_current_device = lambda self, device: None
-        get_active_torch_device = lambda self: None
-        get_benchmarker = lambda self: None
-        map_python_to_cpp_type = lambda self, kind: kind
-        is_active = staticmethod(lambda: True)
+        def get_current_device(self):
+            return 0
+
+        def get_current_stream(self, device):
+            return 0
+
+        def set_current_device(self, device):
+            return None
+
+        def get_active_torch_device(self):
+            return None
+
+        def get_benchmarker(self):
+            return None
+
+        def map_python_to_cpp_type(self, kind):
+            return kind
+
+        @staticmethod
+        def is_active():
+            return True
 
     return StandIn()
 
@@ -161,7 +175,10 @@ def _read_nvidia(built) -> dict:
     body = [(at, re.sub(r"^@!?U?P\w+\s+", "", line)) for at, line in lines]
     end = next((i for i, (at, op) in enumerate(body) if re.match(r"BRA 0x", op) and int(op.split()[-1], 16) == at), len(body))
     body = [(at, op) for at, op in body[:end] if not op.startswith("NOP")]
-    number = lambda name: int(re.search(rf"{name}:(\d+)", usage).group(1))
+
+    def number(name: str) -> int:
+        return int(re.search(rf"{name}:(\d+)", usage).group(1))
+
     ops = [op for _, op in body]
     spills = sum(op.startswith(("LDL", "STL")) for op in ops)
     return dict(
@@ -191,7 +208,10 @@ def _widths(ops: list[str], pattern: str) -> dict[str, int]:
 
 def _read_amd(built) -> dict:
     code = built.asm["amdgcn"]
-    number = lambda name: int(re.search(rf"\.{name}:\s+(\d+)", code).group(1))
+
+    def number(name: str) -> int:
+        return int(re.search(rf"\.{name}:\s+(\d+)", code).group(1))
+
     ops = [op for line in code.splitlines() if (op := line.strip()) and re.match(r"[vs]_|global_|buffer_|flat_|ds_|scratch_", op)]
     sizes = {"dwordx4": "128", "dwordx3": "96", "dwordx2": "64", "dword": "32", "short": "16", "ushort": "16", "byte": "8"}
 
@@ -322,7 +342,10 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["TRITON_INTERPRET"] = "0"
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
-    wanted = lambda row: args.chapter in (None, row.chapter) and re.search(args.case or "", row.case) is not None
+
+    def wanted(row) -> bool:
+        return args.chapter in (None, row.chapter) and re.search(args.case or "", row.case) is not None
+
     report = compile_all(args.target, wanted, args.fresh)
     if args.save:
         write_store(args.target, report.rows)

@@ -23,7 +23,7 @@ def random(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 from weightbook.blocks.kernels import scale_add  # noqa: E402
 
 for dtype, n in itertools.product(FLOATS, (4096, 1)):
-    call = lambda dtype=dtype, n=n: scale_add(random(n, dtype=dtype), random(n, dtype=dtype), 0.5)
+    call = lambda dtype=dtype, n=n: scale_add(random(n, dtype=dtype), random(n, dtype=dtype), 0.5)  # noqa: E731
     TABLE.append(Row("kernels", f"{n} numbers, {name(dtype)}", call, wide=n > 1))
 
 # ---- compander -------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def companded(dtype: torch.dtype, n: int, learnable: bool) -> None:
 
 
 for dtype, n, learnable in itertools.product(FLOATS, (4096, 1), (False, True)):
-    call = lambda args=(dtype, n, learnable): companded(*args)
+    call = lambda args=(dtype, n, learnable): companded(*args)  # noqa: E731
     case = f"{n} weights, {name(dtype)}{', a and b learnt' if learnable else ''}"
     TABLE.append(Row("compander", case, call, wide=n > 1))
 
@@ -47,7 +47,7 @@ for dtype, n, learnable in itertools.product(FLOATS, (4096, 1), (False, True)):
 from weightbook.lowbit.adadim import minmax_round  # noqa: E402
 
 for dtype, dim, g in itertools.product(FLOATS, ("oc", "ic"), (32, 128, -1, 3)):
-    call = lambda args=(dtype, dim, g): minmax_round(random(384, 384, dtype=args[0]), 4, args[2], args[1])
+    call = lambda args=(dtype, dim, g): minmax_round(random(384, 384, dtype=args[0]), 4, args[2], args[1])  # noqa: E731
     TABLE.append(Row("adadim", f"{dim}, groups of {g}, {name(dtype)}", call, wide=g > 3))
 
 # ---- quantizers ------------------------------------------------------------------------------------------------------
@@ -62,18 +62,21 @@ def packed(bits: int, dim: str, cols: int, group: int, dtype: torch.dtype) -> No
 
 for bits, dim, (cols, group) in itertools.product(range(1, 9), ("oc", "ic"), ((2048, 64), (2048, 128), (576, 64))):
     if (cols, group) == (2048, 64) or bits in (3, 4) and (dim == "oc" or cols == 576):
-        call = lambda args=(bits, dim, cols, group, torch.float16): packed(*args)
-        count = 8 * 2 ** (4096 // (max(bits, 2) * (group if dim == "oc" else 64)) - 1).bit_length() * (group if dim == "oc" else 64)
+        call = lambda args=(bits, dim, cols, group, torch.float16): packed(*args)  # noqa: E731
+        count = 8 * 2 ** (4096 // (max(bits, 2) * (group if dim == "oc" else 64)) - 1).bit_length() * (
+            group if dim == "oc" else 64)
         whole = cols == 2048
         case = f"product, {bits} bits, {dim}, groups of {group}, {cols} inputs, float16"
-        TABLE.append(Row("quantizers", case, call, wide=whole, count=count if whole else 0, bytes=(bits / 8 + 3 / group) if whole else 0))
+        TABLE.append(Row("quantizers", case, call, wide=whole,
+                         count=count if whole else 0, bytes=(bits / 8 + 3 / group) if whole else 0))
 for dtype, dim in itertools.product((torch.float32, torch.bfloat16), ("oc", "ic")):
-    call = lambda args=(4, dim, 2048, 64, dtype): packed(*args)
-    TABLE.append(Row("quantizers", f"product, 4 bits, {dim}, groups of 64, 2048 inputs, {name(dtype)}", call, wide=True, count=8192, bytes=1 / 2 + (dtype.itemsize + 1) / 64))
+    call = lambda args=(4, dim, 2048, 64, dtype): packed(*args)  # noqa: E731
+    TABLE.append(Row("quantizers", f"product, 4 bits, {dim}, groups of 64, 2048 inputs, {name(dtype)}",
+                     call, wide=True, count=8192, bytes=1 / 2 + (dtype.itemsize + 1) / 64))
 
 
 def column_block(group: int) -> None:
-    weight, inputs = random(64, 256), random(512, 256)
+    inputs = random(512, 256)
     found = quantizers.GPTQ(torch.nn.Linear(256, 64, bias=False).requires_grad_(False))
     found.add_batch(inputs)
     found.quantize(4, group)
@@ -93,7 +96,7 @@ def gated(batch: int, dtype: torch.dtype) -> None:
 
 
 for dtype in FLOATS:
-    call = lambda args=(1, dtype): gated(*args)
+    call = lambda args=(1, dtype): gated(*args)  # noqa: E731
     TABLE.append(Row("wina", f"gated product, {name(dtype)}", call, wide=True, count=16 * 128, bytes=dtype.itemsize / 2))
 
 # ---- soundscape k-means ----------------------------------------------------------------------------------------------
@@ -109,7 +112,7 @@ def lloyd(e: int, d: int, k: int, dtype: torch.dtype) -> None:
 for (e, d), k, dtype in itertools.product(
     ((2, 2), (3, 2)), (2, 16, 64, 256), (torch.float32, torch.float64)
 ):
-    call = lambda args=(e, d, k, dtype): lloyd(*args)
+    call = lambda args=(e, d, k, dtype): lloyd(*args)  # noqa: E731
     TABLE.append(Row("soundscape_kmeans", f"{e} coordinates, {d} averaged, {k} centres, {name(dtype)}", call))
 
 # ---- dpp least squares -----------------------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ def convolved(n: int, c: int, b: int, dtype: torch.dtype, autocast: bool = False
 
 
 for (n, c, b), dtype in itertools.product(((16, 128, 256), (8, 64, 128), (32, 256, 512), (12, 24, 24), (1, 16, 3)), HALVES):
-    call = lambda args=(n, c, b, dtype): convolved(*args)
+    call = lambda args=(n, c, b, dtype): convolved(*args)  # noqa: E731
     case = f"N = {n}, C = {c}, B = {b}, {name(dtype)}"
     TABLE.append(Row("ponita", case, call, product=True))
 TABLE.append(Row("ponita", "autocast to bfloat16", lambda: convolved(16, 128, 256, torch.float32, True), product=True))
@@ -155,5 +158,5 @@ def games(arms: int, memory: int, points: int) -> None:
 
 
 for arms, memory, points in ((6, 30, 30), (24, 300, 50), (1, 1, 1)):
-    call = lambda args=(arms, memory, points): games(*args)
+    call = lambda args=(arms, memory, points): games(*args)  # noqa: E731
     TABLE.append(Row("tallying_bandits", f"K = {arms}, m = {memory}, {points} points", call))

@@ -79,7 +79,8 @@ import sys
 sys.path.insert(0, "tests")
 import aot
 row = dict(kernel="k", case="c", stack=0, spills=0, loads={"32": 1}, stores={}, tensor=0)
-print([len(aot.faults(row | more)) for more in ({}, {"stack": 8}, {"wide": True}, {"product": True}, {"wide": True, "loads": {"128": 1}})])
+more = ({}, {"stack": 8}, {"wide": True}, {"product": True}, {"wide": True, "loads": {"128": 1}})
+print([len(aot.faults(row | one)) for one in more])
 """
 
 

@@ -32,7 +32,8 @@ def rows_of(chapter: str, table: str) -> dict:
 
 
 def every(table: str) -> list:
-    return [pytest.param(chapter, *row, id=f"{chapter}-{name}") for chapter in CHAPTERS for name, row in rows_of(chapter, table).items()]
+    return [pytest.param(chapter, *row, id=f"{chapter}-{name}")
+            for chapter in CHAPTERS for name, row in rows_of(chapter, table).items()]
 
 
 # ---- the part of a page that an arm needs ----------------------------------------------------------------------------

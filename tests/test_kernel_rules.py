@@ -9,7 +9,15 @@ import torch
 
 from weightbook.adapting import weight_signatures as signatures
 from weightbook.blocks import kernels
-from weightbook.blocks.kernels import HAS_TRITON, force_kernel, is_plain, load_c, scale_add, scale_add_reference, state_key
+from weightbook.blocks.kernels import (
+    HAS_TRITON,
+    force_kernel,
+    is_plain,
+    load_c,
+    scale_add,
+    scale_add_reference,
+    state_key,
+)
 from weightbook.blocks.lm import toy_llama
 from weightbook.book.checks import rms_error
 from weightbook.estimation import dpp_least_squares as dpp
@@ -40,7 +48,8 @@ GATE, PLACES, CENTRES = random(9, seed=4).abs(), random(20, 2, seed=5), random(3
 
 # name -> fast path, definition, inputs: all of them are differentiated
 FUNCTIONS = {
-    "scale_add": (lambda x, y: scale_add(x, y, 0.7), lambda x, y: scale_add_reference(x, y, 0.7), (random(63), random(63, seed=1))),
+    "scale_add": (lambda x, y: scale_add(x, y, 0.7),
+                  lambda x, y: scale_add_reference(x, y, 0.7), (random(63), random(63, seed=1))),
     "compand": (compander.compand, compander.compand_reference, (random(63), torch.tensor(0.7), torch.tensor(0.5))),
     "packed_linear oc": (product("oc", quantizers.packed_linear), product("oc", quantizers.packed_linear_reference),
                          (random(2, 64), packed("oc").scale)),

@@ -291,7 +291,11 @@ def _known_arguments(function: Callable, args: Sequence, kwargs: Mapping) -> dic
 class Arm:
     "A function whose results are kept; call it as the function, or `many` times at once"
 
-    def __init__(self, function: Callable, arms: Arms):
+    def __init__(
+        self,
+        function: Callable,  # what runs
+        arms: Arms,          # the collection it belongs to
+    ):
         self.function, self.arms = function, arms
         update_wrapper(self, function)
 
