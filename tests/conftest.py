@@ -52,9 +52,10 @@ def tiny_book(tmp_path, monkeypatch) -> Path:
                 "#| hide\nimport matplotlib.pyplot as plt\nfrom matplotlib_inline.backend_inline import set_matplotlib_formats",
                 'set_matplotlib_formats("svg")',
                 "Prose: $x$ and\n\n$$y = Wx \\tag{1}$$", "#| label: fig-line\n#| fig-alt: A line: it rises\nplt.plot([1, 2]);")
-    claim = {"id": "C1", "claim": "gates work", "where": "Tab. 1", "paper": "2", "ours": "2", "scale": "toy",
-             "verdict": "reproduced", "note": ""}
-    ledger = {"chapter": "gate", "title": "Gates", "arxiv": "", "profile": "book", "device": "cpu", "versions": {},
+    claim = {"id": "C1", "claim": "gates work", "where": "Tab. 1", "paper": "2", "ours": "2", "scale": "reduced",
+             "at": "a toy", "verdict": "reproduced", "note": "", "command": "", "cost": None,
+             "conditions": [{"sentence": "2 = 2", "state": "true", "control": "no control: a toy"}]}
+    ledger = {"format": 2, "arms": None, "chapter": "gate", "title": "Gates", "arxiv": "", "profile": "book", "device": "cpu", "versions": {},
               "seed": 0, "date": "2026-01-01", "source_hash": "", "claims": [claim]}
     (nbs / "ledger").mkdir()
     (nbs / "ledger" / "gate.json").write_text(json.dumps(ledger), encoding="utf-8")

@@ -298,23 +298,6 @@ table(
     weight_percentiles=lambda m: dict(w=Free(t(9)), q=(0, 50, 100)),
     compand_bytes=lambda m: dict(count=10, itemsize=4),
     benchmark=RACE,
-    build_network=lambda m: dict(name="digit-net", channels=1, classes=10),
-    Task=lambda m: dict(
-        data=Fixed("digits"),
-        source=Fixed("here"),
-        network="digit-net",
-        images=10,
-        validation=2,
-        noise=0.1,
-        epochs=1,
-        batch=2,
-        rate=0.1,
-        decay=0.1,
-    ),
-    Arm=lambda m: dict(kind="compander", a=0.7, b=0.7, shape="arctan", granularity="layer", alpha=1.5),
-    reparameterise=lambda m: dict(model=net(3, 2), arm=m.Arm(), task=m.Task("digits", "here", "digit-net", 10)),
-    augment=lambda m: dict(x=Wide(t(2, 1, 8, 8)), pad=2),
-    run_arm=EXPERIMENT,
 )
 
 
@@ -785,6 +768,11 @@ table(
     SmallResNet=lambda m: dict(depth=8, classes=2, channels=1, width=2, norm="batch"),
     SmallViT=lambda m: dict(size=8, patch=4, classes=2, channels=1, width=4, depth=1, heads=2, ratio=1, dropout=0.1),
 )
+table(
+    "blocks.study",
+    Study=lambda m: dict(name=Fixed("race"), arm=lambda seed: 1.0, settings=settings(), unit=Fixed("window")),
+    Results=RECORD,
+)
 table("blocks.corruptions", corrupt=lambda m: dict(images=Wide(images()), name="contrast", severity=5))
 table(
     "blocks.data",
@@ -810,6 +798,11 @@ NO_ARGUMENTS = "no arguments"
 table(
     "blocks.kernels",
     jit="Triton's decorator",
+    kernel_operator="a decorator for launchers: test_kernels",
+    is_plain=lambda m: dict({"*": (t(3),)}),
+    state_key=lambda m: dict({"*": (t(3), None)}),
+    compiled_rows=BUILD,
+    load_c="compiles a source of the library: test_kernels",
     use_triton=lambda m: dict({"*": (t(3),)}),
     force_kernel=NO_ARGUMENTS,
     poisoned_memory=NO_ARGUMENTS,
@@ -855,7 +848,6 @@ table(
     check_choice=BUILD,
     check_tensor=BUILD,
     typed="a decorator",
-    document=BUILD,
 )
 table(
     "book.cli",
@@ -873,6 +865,9 @@ table(
             "check",
             "test",
             "main",
+            "keep_arms",
+            "stability",
+            "verify",
         ),
         "a command: test_cli",
     ),
@@ -886,33 +881,63 @@ table(
             "plot_band",
             "paper_line",
             "grouped_bars",
-            "format_value",
-            "Table",
-            "table",
-            "compare_table",
         ),
         "a figure of the book: test_figures",
     ),
 )
 table(
+    "book.tables",
+    **dict.fromkeys(
+        ("Badge", "Lines", "Link", "Table", "format_value", "table", "compare_table"), "a table of the book: test_figures"
+    ),
+)
+table(
     "book.ledger",
     **dict.fromkeys(
-        (
-            "chapters",
-            "workshops",
-            "find_notebook",
-            "source_hash",
-            "relative_gap",
-            "LedgerTable",
-            "ledger_table",
-            "Ledger",
-            "load_ledgers",
-            "summary",
-            "scoreboard",
-        ),
+        ("Cost", "Ledger", "Scale", "Verdict", "ledger_table", "load_ledgers", "relative_gap", "scoreboard", "summary", "verdict_of"),
         BUILD,
     ),
 )
+
+
+def gaps(m):
+    return m.estimate([1.0, 2.0, 3.0, 2.0])
+
+
+table(
+    "book.conditions",
+    Condition=RECORD,
+    Estimate=RECORD,
+    State="a kind of text",
+    estimate=lambda m: dict(values=[1.0, 2.0, 3.0], kind="seed", method="Student", resamples=100, seed=0),
+    estimate_gap=lambda m: dict(values=[1.0, 2.0, 3.0], base=[0.5, 1.0, 1.5], ratio=False),
+    above=lambda m: dict(gap=gaps(m), bound=0.0, without_control=Fixed("a toy")),
+    below=lambda m: dict(gap=gaps(m), bound=9.0, without_control=Fixed("a toy")),
+    contains=lambda m: dict(gap=gaps(m), value=2.0, without_control=Fixed("a toy")),
+    within=lambda m: dict(gap=gaps(m), margin=5.0, around=2.0, without_control=Fixed("a toy")),
+    at_least=lambda m: dict(x=2.0, bound=1.0, without_control=Fixed("a toy")),
+    at_most=lambda m: dict(x=2.0, bound=3.0, without_control=Fixed("a toy")),
+    exactly=lambda m: dict(ours=2.0, paper=2.0, tol=0.1, without_control=Fixed("a toy")),
+    all_of=lambda m: dict(checks=Fixed([True, True]), at_least=1, without_control=Fixed("a toy")),
+)
+DIGEST = "a step from code to its digest: test_digest"
+table(
+    "book.digest",
+    **dict.fromkeys(
+        ("CannotDigest", "ChangedSince", "Reach", "dotted_names", "is_ours", "loaded_names", "page_digest", "page_imports", "plain",
+         "tree_of"),
+        DIGEST,
+    ),
+)
+table(
+    "book.arms",
+    **dict.fromkeys(
+        ("Arm", "Arms", "ArmsCost", "Finished", "arms_cost", "arms_file", "committed_arms", "cost_of", "decode", "encode",
+         "finished_arms", "largest_difference", "report_data", "resolves_data"),
+        "how results are kept: test_arms",
+    ),
+)
+table("book.docments", document=BUILD)
 table(
     "book.settings",
     Settings=RECORD,
@@ -926,43 +951,30 @@ table(
     load_settings=lambda m: dict(profile="quick", device="cpu", seed=0),
 )
 table(
-    "book.site",
+    "book.pages",
     **dict.fromkeys(
-        (
-            "front_matter",
-            "read_notebook",
-            "notebooks",
-            "ExecutionReport",
-            "execute_notebook",
-            "stamp",
-            "machine_paths",
-            "store_outputs",
-            "write_notebook",
-            "inputs_hash",
-            "stale_notebooks",
-            "Part",
-            "planned_chapters",
-            "Shown",
-            "passport",
-            "fill_passport",
-            "book_rate",
-            "save_thumbnail",
-            "chapter_link",
-            "chapter_cards",
-            "plan_table",
-            "bibtex",
-            "bibliography",
-            "write_readme",
-            "refresh_pages",
-            "build_site",
-            "SiteWarning",
-            "check_links",
-            "remote_resources",
-            "serve",
-            "site_server",
-        ),
+        ("Part", "alt_text", "chapter_name", "chapters", "checkout", "figures_of", "find_notebook", "front_matter", "notebooks",
+         "planned_chapters", "read_notebook", "source_hash", "workshops", "write_notebook"),
         BUILD,
     ),
+)
+table(
+    "book.run",
+    **dict.fromkeys(
+        ("ExecutionReport", "execute_notebook", "inputs_hash", "machine_paths", "refresh_pages", "stale_notebooks", "stamp"), BUILD
+    ),
+)
+table(
+    "book.front",
+    **dict.fromkeys(
+        ("Outputs", "Shown", "bibliography", "bibtex", "book_rate", "chapter_cards", "chapter_link", "fill_passport", "passport",
+         "plan_table", "thumbnail_file", "write_readme"),
+        BUILD,
+    ),
+)
+table(
+    "book.site",
+    **dict.fromkeys(("build_site", "SiteWarning", "check_links", "remote_resources", "serve", "site_server"), BUILD),
 )
 
 
@@ -976,7 +988,10 @@ table(
     "lowbit.quantizers",
     fit_scale_zero=lambda m: dict(groups=Free(t(4, 8)), bits=4),
     check_group_size=lambda m: dict(group_size=4, length=8, dim="oc"),
+    interval_grid="inside of the fits, which check: fit_scale_zero",
     QuantizedWeight=RECORD,
+    Plan=RECORD,
+    SavedLayer=RECORD,
     expand_groups=lambda m: dict(values=Free(t(4, 2)), like=Fixed(m.quantize_groups(t(4, 8), 4, 4))),
     quantize_groups=lambda m: dict(w=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
     rtn=lambda m: dict(w=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
@@ -1003,6 +1018,9 @@ table(
     quantize_model_=lambda m: dict(
         model=llama(), input_ids=ids(), bits=4, group_size=8, method="rtn", propagate="full", batch_size=2
     ),
+    all_or_nothing=CONVERTER,
+    matrix_fates=lambda m: dict(model=llama(), skip="*q_proj", only="*"),
+    export_gguf=CONVERTER,
     save_quantized=CONVERTER,
     load_quantized=CONVERTER,
     packed_bytes=lambda m: dict(rows=4, cols=8, bits=4, group_size=4, itemsize=4),
@@ -1077,6 +1095,8 @@ table(
     sparse_gemv=lambda m: dict(x=t(8), weight_t=t(8, 4), norms=torch.rand(8), tau=0.1),
     accelerate_decoding=lambda m: dict(model=llama()),
     remove_cats=CONVERTER,
+    gate_report=lambda m: dict(model=llama()),
+    open_prefix=lambda m: dict(mask=Free(torch.ones(3, 8, dtype=torch.bool)), dense_fraction=0.1),
     **dict.fromkeys(
         (
             "block_linears",
@@ -1087,7 +1107,6 @@ table(
             "greedy_allocate",
             "allocate_model",
             "allocation_at",
-            "DecodingLinear",
             "evaluate_tasks",
         ),
         CONVERTER,

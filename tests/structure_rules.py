@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from weightbook.book.ledger import VERDICTS
+from weightbook.book.pages import front_matter
 from weightbook.book.pages import source_hash
 
 SECTIONS = (
@@ -173,7 +174,7 @@ def figure_alt(nb: Notebook) -> list[str]:
 
 def fresh_stamp(nb: Notebook) -> list[str]:
     "Outputs carry the hash of the code that made them"
-    if not any(cell.outputs for cell in nb.code):
+    if not any(cell.outputs for cell in nb.code) or front_matter(nb.path).get("pending"):
         return []
     stamp = nb.metadata.get("weightbook", {})
     if not stamp:
@@ -272,6 +273,8 @@ def source_shown(nb: Notebook) -> list[str]:
 
 def chapter_stamp(nb: Notebook) -> list[str]:
     "A chapter's outputs are stored, and from the book or the paper profile"
+    if front_matter(nb.path).get("pending"):
+        return []
     if not any(cell.outputs for cell in nb.code):
         return ["no outputs are stored"]
     profile = nb.metadata.get("weightbook", {}).get("profile")
@@ -283,6 +286,8 @@ def claims_recorded(nb: Notebook, folder: Path) -> list[str]:
     strings = [n.value for c in nb.code if c.tree for n in ast.walk(c.tree) if isinstance(n, ast.Constant)]
     declared = {s for s in strings if isinstance(s, str) and re.fullmatch(r"C[1-9]\d*[a-z]?", s)}
     path = folder / f"{nb.name}.json"
+    if front_matter(nb.path).get("pending"):  # said in the passport; an old ledger would contradict it
+        return [f"{path.name} is older than the page, whose results are still to come"] * path.is_file()
     if not path.is_file():
         return [f"no ledger {path.name} for {len(declared)} claims"]
     ledger = json.loads(path.read_text(encoding="utf-8"))

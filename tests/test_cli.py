@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from weightbook.book import cli
+from weightbook.book import cli, pages
 
 pytestmark = pytest.mark.xdist_group("kernel")  # kernels started at the same moment may take the same port
 
@@ -172,7 +173,7 @@ def test_a_wrong_call_is_a_usage_error(case, book):
 
 
 def test_outside_of_a_clone_the_command_says_so(book, monkeypatch):
-    monkeypatch.setattr(cli, "find_root", lambda: None)
+    monkeypatch.setattr(pages, "find_root", lambda: None)
     assert "no clone of the book" in run("check", status=2).stderr
 
 
@@ -366,11 +367,16 @@ def test_serve_needs_a_site(book):
 def test_help_is_quick():
     seconds = []
     for _ in range(3):
-        begin = time.perf_counter()
+        before = children_cpu()
         running = start("--help")
         assert "reproduce" in running.communicate(timeout=30)[0]
-        seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 1.0
+        seconds.append(children_cpu() - before)
+    assert min(seconds) < 1.0  # of computing: a busy machine makes nobody slow
+
+
+def children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_version(book):

@@ -19,18 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from weightbook.book.figures import (
-    PALETTE,
-    Table,
-    compare_table,
-    format_value,
-    grouped_bars,
-    paper_line,
-    plot_band,
-    style_of,
-    table,
-    use_style,
-)
+from weightbook.book.figures import PALETTE, grouped_bars, paper_line, plot_band, style_of, use_style
+from weightbook.book.tables import Table, compare_table, format_value, table
 
 DRAW = """
 import io, matplotlib

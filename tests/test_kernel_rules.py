@@ -65,6 +65,7 @@ FUNCTIONS = {
                        (random(3, 4, 6), random(6, 4, 5, seed=1), random(6, 5, seed=2))),
 }  # fmt: skip
 HALF_ONLY = {"depthwise_conv"}  # its kernel is for half precision
+FINITE = {"minmax_round"}  # refuses what is not finite, by name: a NaN would spoil its whole group
 ROUNDING = {"minmax_round", "lloyd_step"}  # labels and codes: not differentiable everywhere, so values are compared, not slopes
 
 
@@ -101,11 +102,16 @@ def test_the_fused_convolution_has_gradients_in_half_precision():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_nan_in_is_nan_out(name):
+def test_nan_in_is_nan_out_or_refused(name):
     fast, _, args = FUNCTIONS[name]
     for i in range(len(args)):
         spoilt = [a.clone() for a in args]
         spoilt[i].view(-1)[0] = torch.nan
+        if name in FINITE:
+            for context in (nullcontext(), forced()):
+                with context, pytest.raises(ValueError, match="must be finite, got 1 NaN"):
+                    fast(*spoilt)
+            continue
         if name == "sparse_gemv, mask" and i == 0:
             spoilt[0][0, 0] = torch.nan  # NaN > 0 is false: the mask itself drops it
             continue

@@ -379,15 +379,6 @@ def test_an_edited_ledger_is_refused(book, edit, message):
     assert str(path) in str(refused.value)
 
 
-def test_a_ledger_of_the_first_format_is_left_out_with_a_warning(book):
-    path = complete(book, save=True).save()
-    stored = json.loads(path.read_text())
-    old = {key: value for key, value in stored.items() if key not in ("format", "arms")}
-    path.with_name("early.json").write_text(json.dumps(old | {"chapter": "early"}))
-    with pytest.warns(UserWarning, match="early.json has the first format"):
-        assert [ledger["chapter"] for ledger in load_ledgers()] == ["toy"]
-
-
 def test_what_was_stored_is_what_is_read(book):
     made = complete(book, save=True)
     assert load_ledgers(made.save().parent)[0]["claims"] == list(made.rows.values())

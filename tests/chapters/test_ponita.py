@@ -544,14 +544,14 @@ BREAKS = {
     18: ("model.grid = grid @ Q.T.to(grid)", "model.grid = grid @ Q.to(grid)"),
     19: ("(powers[-1][..., :, None] * x[..., None, :])", "(powers[-1][..., :, None] + x[..., None, :])"),
     20: ("(p + 1) * (p + 2) / 2 - p * (p + 2) * rho", "(p + 1) * (p + 2) / 2 - p * (p + 1) * rho"),
-    21: ("self.fiber_kernel.weight.data * (std_1 / std_2)", "self.fiber_kernel.weight.data * (std_2 / std_1)"),
+    21: ("keep(self.fiber_kernel.weight.data, std_1 / std_2)", "keep(self.fiber_kernel.weight.data, std_2 / std_1)"),
     22: ("return x + F.linear(F.gelu(", "return x + F.linear(F.relu("),
     23: ("return energy, -torch.autograd.grad(energy.sum()", "return energy, torch.autograd.grad(energy.sum()"),
     24: ("L * 2 * widening * V * N * C * C", "L * widening * V * N * C * C"),
     25: ("E * N * B + E * N * C + V * N * C + C * B", "E * N * B + 2 * E * N * C + V * N * C + C * B"),
     26: ("(offset * offset).sum(0) ** -1.5", "(offset * offset).sum(0) ** -1.0"),
     27: ("        vel += dt * coulomb_force(pos, charge)", "        vel += 2 * dt * coulomb_force(pos, charge)"),
-    28: (".sum(2) / (n - 1)", ".sum(2) / n"),
+    28: (".sum(2) / max(n - 1, 1)", ".sum(2) / n"),
 }
-ASIDE = r"grid_errors\(|(?m:^fig_)|mean_error|step_arms\(\*\*"  # experiments and figures
+ASIDE = r"grid_errors\(|(?m:^fig_)|mean_error|step_arms\(\*\*|@arms|references\(\)"  # experiments and figures
 TestBreaks = battery.breaks("ponita", BREAKS, until="### Charged particles: the race", aside=ASIDE)

@@ -499,5 +499,5 @@ BREAKS = {
     15: ("(bits / 8 + (itemsize + 1) / group_size)", "(bits / 8 + itemsize / group_size)"),
 }
 # what runs the real model, or only shows something
-ASIDE = r"quantise_real|\bpaired\b|fig_\w+\(|^table\("
+ASIDE = r"quantise_real|\breal\.|\bpaired\b|fig_\w+\(|^table\("
 TestBreaks = battery.breaks("quantizers", BREAKS, until="### The kernel", aside=ASIDE)

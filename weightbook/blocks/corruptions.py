@@ -26,9 +26,9 @@ _NOISE = {
     "speckle_noise": (0.06, 0.10, 0.12, 0.16, 0.20),   # standard deviation, relative to the value
 }
 _BLUR = {
-    "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),                                          # sigma, in pixels as all below
-    "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)),        # radius, sigma of its edge
-    "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),  # sigma, reach, rounds
+    "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),                                          # sigma, in pixels
+    "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1)),        # radius, edge sigma
+    "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),  # sigma, span, rounds
     "motion_blur": ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5)),                   # radius, sigma
     "zoom_blur": (7, 12, 16, 21, 26),                                                    # zooms, 1 % apart
 }
@@ -36,13 +36,17 @@ _BLUR = {
 # %% ../../nbs/blocks/corruptions.ipynb #179701a8
 _WEATHER = {
     "fog": ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75)),     # density, decay of its detail
-    "frost": ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),  # weights of image and photograph
-    "snow": (  # mean, deviation, zoom and threshold of the flakes; radius and sigma of their fall; weight of the image
-        (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95), (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+    "frost": ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),  # weights of image, photo
+    # mean, deviation, zoom and threshold of the flakes; radius and sigma of their fall; weight of the image
+    "snow": (
+        (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95), (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
     ),
-    "spatter": (  # mean, deviation, sigma and threshold of the drops; strength, or sigma of the edge; True: mud, not water
-        (0.62, 0.1, 0.7, 0.7, 0.5, False), (0.65, 0.1, 0.8, 0.7, 0.5, False), (0.65, 0.3, 1.0, 0.69, 0.5, False),
+    # mean, deviation, sigma and threshold of the drops; strength, or sigma of the edge; True: mud, not water
+    "spatter": (
+        (0.62, 0.1, 0.7, 0.7, 0.5, False), (0.65, 0.1, 0.8, 0.7, 0.5, False),
+        (0.65, 0.3, 1.0, 0.69, 0.5, False),
         (0.65, 0.1, 0.7, 0.69, 0.6, True), (0.65, 0.1, 0.5, 0.68, 0.6, True),
     ),
     "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),                                 # added to the value of HSV
@@ -51,7 +55,7 @@ _WEATHER = {
 # %% ../../nbs/blocks/corruptions.ipynb #92386629
 _DIGITAL = {
     "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),                                   # factor
-    "saturate": ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),  # factor and offset of the saturation
+    "saturate": ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)),  # factor, offset of saturation
     "jpeg_compression": (80, 65, 58, 50, 40),                                  # quality
     "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),                                 # size of the small image
     "elastic_transform": (  # amplitude and sigma of the waves, reach of the affine map; 1 is the smaller side
@@ -68,7 +72,8 @@ AVAILABLE = tuple(name for name in CORRUPTIONS if name != "frost")  # without fu
 
 # %% ../../nbs/blocks/corruptions.ipynb #51e61f21
 _GUARD = 1e-4  # in levels: a value this close below a whole level counts as that level
-_CORRUPT: dict[str, Callable] = {}  # name -> function(x, strength, generator, …), x float32 in [0, 1], (N, C, H, W)
+# name -> function(x, strength, generator, …), x float32 in [0, 1], (N, C, H, W)
+_CORRUPT: dict[str, Callable] = {}
 
 
 def _corruption(function: Callable) -> Callable:
@@ -82,8 +87,8 @@ def corrupt(
     images: Tensor,      # (N, C, H, W), uint8, C = 1 or 3, H and W at least 8, on any device
     name: str,           # one of `CORRUPTIONS`
     severity: int = 5,   # from 1 (mild) to 5 (strong)
-    generator: torch.Generator | None = None,  # source of chance, on the device of `images`; None: the global one
-    **assets,            # frost needs `textures`, uint8 (K, 3, h, w), h >= H, w >= W; glass_blur takes `swap`, a bool
+    generator: torch.Generator | None = None,  # chance, on the device of `images`; None: the global one
+    **assets,            # frost needs `textures`, uint8 (K, 3, h >= H, w >= W); glass_blur takes bool `swap`
 ) -> Tensor:             # shape, dtype and device of `images`
     "Corrupt each image of a batch, with chance of its own; ValueError or TypeError for what does not fit"
     check_tensor("images", images, ndim=4)
@@ -99,7 +104,8 @@ def corrupt(
     return out
 
 # %% ../../nbs/blocks/corruptions.ipynb #1c4f9bb1
-_CHUNK = {True: 2**18, False: 2**26}  # values worked on at a time: on a CPU, where one megabyte stays in cache, and elsewhere
+# values worked on at a time: on a CPU, where one megabyte stays in cache, and elsewhere
+_CHUNK = {True: 2**18, False: 2**26}
 
 
 def _corrupted(images: Tensor, name: str, strength, generator, assets: dict) -> Tensor:
@@ -131,7 +137,8 @@ def _check_images(images: Tensor, generator) -> None:
     if generator is not None and not isinstance(generator, torch.Generator):
         raise TypeError(f"`generator` must be a torch.Generator or None, got {type(generator).__name__}")
     if generator is not None and generator.device.type != images.device.type:
-        raise ValueError(f"`generator` must be on the device of `images`, {images.device}, got {generator.device}")
+        raise ValueError(
+            f"`generator` must be on the device of `images`, {images.device}, got {generator.device}")
 
 # %% ../../nbs/blocks/corruptions.ipynb #a6467b60
 _ASSETS = {"frost": "textures", "glass_blur": "swap"}
@@ -153,10 +160,12 @@ def _check_textures(images: Tensor, textures) -> Tensor:
     "Photographs of frost on the device of `images`"
     if textures is None:
         raise ValueError(
-            "`textures` must be given for 'frost': photographs of frost, uint8 (K, 3, h, w); they are not part of this "
+            "`textures` must be given for 'frost': photographs of frost, uint8 (K, 3, h, w); they are not "
+            "part of this "
             "package. `AVAILABLE` holds the corruptions that need no files"
         )
-    (H, W), shape = images.shape[2:], tuple(check_tensor("textures", textures, shape=(None, 3, None, None)).shape)
+    (H, W), shape = (images.shape[2:],
+                     tuple(check_tensor("textures", textures, shape=(None, 3, None, None)).shape))
     if textures.dtype != torch.uint8:
         raise TypeError(f"`textures` must have dtype uint8, levels from 0 to 255, got {textures.dtype}")
     if not len(textures) or shape[2] < H or shape[3] < W:
@@ -204,7 +213,7 @@ def _poisson_levels(photons: float) -> Tensor:
 # %% ../../nbs/blocks/corruptions.ipynb #1e285b86
 @lru_cache(maxsize=8)
 def _alias_table(photons: float) -> Tensor:
-    "The rows of `_poisson_levels` for sampling, int32 (65536,): 23 bits of threshold, 8 bits of the second column"
+    "The rows of `_poisson_levels` for sampling, int32 (65536,): 23 bits of threshold, 8 of the second column"
     share, row = 256 * _poisson_levels(photons), torch.arange(256)
     keep, other = torch.ones_like(share), torch.zeros(256, 256, dtype=torch.long)
     done = torch.zeros(256, 256, dtype=torch.bool)
@@ -226,7 +235,7 @@ def _shot_noise(x: Tensor, photons: float, generator) -> Tensor:
 
 # %% ../../nbs/blocks/corruptions.ipynb #bc3aa06d
 def _border(index: Tensor, size: int, mode: str) -> Tensor:
-    "Positions beyond the border brought back inside 0 … size - 1, by repeating the last pixel or by mirroring"
+    "Positions beyond the border brought back inside 0 … size - 1, by the last pixel or by mirroring"
     if mode == "nearest":
         return index.clamp(0, size - 1)
     index = index.remainder(2 * size)  # "reflect": … b a | a b …, the mirror is the edge of the image
@@ -300,9 +309,9 @@ def _cut(x: Tensor, guard: float = _GUARD) -> Tensor:
     "Values in [0, 1] cut to whole levels of 255; `guard` levels below a whole one count as it"
     return (255 * x).add_(guard).floor_().div_(255)
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #15eb5040
 def _traded(x: Tensor, source: Tensor) -> Tensor:
-    "Each pixel of whole levels (N, C, H, W), from the last to the first, trades places with the one at `source` (N, HW)"
+    "Each pixel of levels (N, C, H, W), from last to first, trades places with the one at `source` (N, HW)"
     unit = 256 ** torch.arange(x.shape[1], device=x.device)
     pixels = ((255 * x).round().long().flatten(2) * unit[:, None]).sum(1).T.contiguous()
     for at in range(len(pixels) - 1, -1, -1):
@@ -366,7 +375,8 @@ def _zoom_map(height: int, width: int, count: int) -> tuple[Tensor, Tensor, Tens
 def _zoom_blur(x: Tensor, count: int, generator) -> Tensor:
     column, start, weight = (part.to(x.device) for part in _zoom_map(*x.shape[-2:], count))
     pixels = x.flatten(2).permute(2, 0, 1).flatten(1)
-    out = F.embedding_bag(column, pixels, start, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    out = F.embedding_bag(column, pixels, start, mode="sum",
+                          per_sample_weights=weight, include_last_offset=True)
     return out.mT.reshape(x.shape)
 
 # %% ../../nbs/blocks/corruptions.ipynb #aec7c9ad
@@ -384,8 +394,10 @@ def _plasma(x: Tensor, decay: float, generator) -> Tensor:
         pairs = corners + corners.roll(-1, 1)
         centres = displaced(pairs + pairs.roll(-1, 2))
         height[:, half::step, half::step] = centres
-        height[:, ::step, half::step] = displaced(centres + centres.roll(1, 1) + corners + corners.roll(-1, 2))
-        height[:, half::step, ::step] = displaced(centres + centres.roll(1, 2) + corners + corners.roll(-1, 1))
+        height[:, ::step, half::step] = displaced(
+            centres + centres.roll(1, 1) + corners + corners.roll(-1, 2))
+        height[:, half::step, ::step] = displaced(
+            centres + centres.roll(1, 2) + corners + corners.roll(-1, 1))
         step, wobble = half, wobble / decay
     height -= height.amin((1, 2), keepdim=True)
     return (height / height.amax((1, 2), keepdim=True))[:, :H, :W]
@@ -427,7 +439,8 @@ def _spatter(x: Tensor, c: tuple, generator) -> Tensor:
     N, _, H, W = x.shape
     liquid = _gaussian(_normal(x, (N, 1, H, W), mean, std, generator), sigma)
     liquid = torch.where(liquid < threshold, 0, liquid)
-    paint = torch.tensor([63.0, 42.0, 20.0] if mud else [175.0, 238.0, 238.0], device=x.device)[:, None, None] / 255
+    paint = torch.tensor([63.0, 42.0, 20.0] if mud else [175.0, 238.0, 238.0],
+                         device=x.device)[:, None, None] / 255
     if mud:
         cover = _gaussian((liquid > threshold).to(x), strength)
         cover = torch.where(cover < 0.8, 0, cover)
@@ -446,7 +459,7 @@ def _filter3(x: Tensor, kernel: Sequence[Sequence[float]], mode: str = "reflect"
     "Correlation of (N, 1, H, W) with a 3 × 3 kernel"
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), torch.tensor(kernel, device=x.device)[None, None])
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #6a03df65
 def _relief(levels: Tensor) -> Tensor:
     "Brightness (N, 1, H, W), whole levels, of drops given as levels"
     far = _distance(_canny(levels, 50, 150))
@@ -462,7 +475,8 @@ def _canny(levels: Tensor, low: float, high: float) -> Tensor:
     p = F.pad(size, (1, 1, 1, 1))
     at = lambda dy, dx: p[..., 1 + dy : 1 + dy + H, 1 + dx : 1 + dx + W]
     flat, steep = math.tan(math.pi / 8), math.tan(3 * math.pi / 8)
-    falling = torch.where(gx * gy < 0, (size > at(-1, 1)) & (size > at(1, -1)), (size > at(-1, -1)) & (size > at(1, 1)))
+    falling = torch.where(gx * gy < 0, (size > at(-1, 1)) & (size > at(1, -1)),
+                          (size > at(-1, -1)) & (size > at(1, 1)))
     ridge = torch.where(gy.abs() > steep * gx.abs(), (size > at(-1, 0)) & (size >= at(1, 0)), falling)
     ridge = torch.where(gy.abs() < flat * gx.abs(), (size > at(0, -1)) & (size >= at(0, 1)), ridge)
     weak = ridge & (size > low)
@@ -531,7 +545,7 @@ _LUMINANCE = """
 """
 _CHROMINANCE = "17 18 24 47 {0} 18 21 26 66 {0} 24 26 56 99 {0} 47 66 99 99 {0}" + 4 * " 99 99 99 99 {0}"
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #71f67457
 def _quantizer(table: str, quality: int) -> Tensor:
     "Steps (8, 1, 8) of the DCT coefficients of a block at a quality from 1 to 100"
     base = torch.tensor([float(n) for n in table.format("99 99 99 99").split()]).view(8, 1, 8)
@@ -539,8 +553,10 @@ def _quantizer(table: str, quality: int) -> Tensor:
     return ((base * scale + 50) / 100).floor().clamp(1, 255)
 
 # %% ../../nbs/blocks/corruptions.ipynb #dcf3836e
-_EVEN = ((8192, 8192, 8192, 8192), (10703, 4433, -4433, -10703), (8192, -8192, -8192, 8192), (4433, -10704, 10704, -4433))
-_ODD = ((11363, 9633, 6437, 2260), (9633, -2259, -11362, -6436), (6437, -11362, 2261, 9633), (2260, -6436, 9633, -11363))
+_EVEN = ((8192, 8192, 8192, 8192), (10703, 4433, -4433, -10703),
+         (8192, -8192, -8192, 8192), (4433, -10704, 10704, -4433))
+_ODD = ((11363, 9633, 6437, 2260), (9633, -2259, -11362, -6436),
+        (6437, -11362, 2261, 9633), (2260, -6436, 9633, -11363))
 
 
 @lru_cache(maxsize=1)
@@ -555,12 +571,13 @@ def _whole(x: Tensor) -> Tensor:
     "The nearest integers, halves up, in place"
     return x.add_(0.5).floor_()
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #4da06008
 def _quantized(plane: Tensor, steps: Tensor) -> Tensor:
-    "Levels (N, C, H, W), H and W multiples of 8, through the DCT, rounding to multiples of `steps` (8, 1, 8), and back"
+    "Levels (N, C, H, W), H and W multiples of 8, through the DCT, rounding to `steps` (8, 1, 8), and back"
     dct, steps = _dct_matrix().to(plane), steps.to(plane)
     rows = _whole((plane - 128).unflatten(-1, (-1, 8)) @ (dct.mT / 2**11)).flatten(-2)
-    spectrum = _whole((dct / 2**15) @ rows.unflatten(-2, (-1, 8))).unflatten(-1, (-1, 8))  # 8 times the usual DCT
+    # 8 times the usual DCT
+    spectrum = _whole((dct / 2**15) @ rows.unflatten(-2, (-1, 8))).unflatten(-1, (-1, 8))
     kept = _whole(spectrum.abs().div_(8 * steps)).copysign_(spectrum).mul_(steps)
     columns = _whole((dct.mT / 2**11) @ kept.flatten(-2)).unflatten(-1, (-1, 8))
     return _whole(columns @ (dct / 2**18)).add_(128).clamp_(0, 255).view(plane.shape)
@@ -596,7 +613,7 @@ def _mixed(weights: Sequence[Sequence[int]], x: Tensor) -> Tensor:
     matrix = torch.tensor(weights, device=x.device, dtype=x.dtype) / 2**16
     return (matrix @ x.flatten(2)).unflatten(2, x.shape[2:])
 
-
+# %% ../../nbs/blocks/corruptions.ipynb #4a12f766
 def _extended(x: Tensor, rows: int, columns: int) -> Tensor:
     "Repeat the last row and the last column until the sizes are multiples of `rows` and `columns`"
     down, right = -x.shape[-2] % rows, -x.shape[-1] % columns
@@ -641,7 +658,7 @@ def _pixelate(x: Tensor, scale: float, generator) -> Tensor:
 
 # %% ../../nbs/blocks/corruptions.ipynb #e6c23613
 def _sampled(x: Tensor, at: Tensor, mode: str) -> Tensor:
-    "Values of (N, C, H, W) at positions (N, H', W', 2) = (column, row) in pixels, bilinear, mirrored at the border"
+    "Values of (N, C, H, W) at (N, H', W', 2) = (column, row) in pixels, bilinear, mirrored at the border"
     size = torch.tensor([x.shape[-1], x.shape[-2]], device=x.device)
     scaled = 2 * at / (size - 1) - 1 if mode == "mirror" else (2 * at + 1) / size - 1
     return F.grid_sample(x, scaled, padding_mode="reflection", align_corners=mode == "mirror")
@@ -651,7 +668,8 @@ def _moved(x: Tensor, reach: float, generator) -> Tensor:
     "Images under a random affine map that moves three points by up to `reach` pixels in each direction"
     (N, _, H, W), r = x.shape, min(x.shape[-2:]) // 3
     cx, cy = W // 2, H // 2
-    before = torch.tensor([[cx + r, cy + r], [cx + r, cy - r], [cx - r, cy - r]], device=x.device, dtype=x.dtype)
+    before = torch.tensor([[cx + r, cy + r], [cx + r, cy - r], [cx - r, cy - r]],
+                          device=x.device, dtype=x.dtype)
     after = before + _uniform(x, (N, 3, 2), -reach, reach, generator)
     back = torch.linalg.solve(F.pad(after, (0, 1), value=1.0), before.expand(N, 3, 2))
     source = F.pad(_grid(x).flatten(0, 1), (0, 1), value=1.0) @ back

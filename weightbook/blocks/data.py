@@ -62,7 +62,8 @@ class _File:
 _EXAMPLES = "https://raw.githubusercontent.com/pytorch/examples/77f55b912142e11fcfdf5b530231fb9c52f181e8"
 _WIKITEXT = _EXAMPLES + "/word_language_model/data/wikitext-2"
 _SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
-_MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
+_MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist",
+          "https://storage.googleapis.com/cvdf-datasets/mnist")
 _CIFAR = "https://www.cs.toronto.edu/~kriz"
 
 # %% ../../nbs/blocks/data.ipynb #a3d2cdb1
@@ -86,9 +87,10 @@ def _urls(name: str) -> tuple[str, ...]:
     places = {"wikitext-2": _WIKITEXT, "tinyshakespeare": f"{_SHAKESPEARE}/data/tinyshakespeare", "": _CIFAR}
     return (f"{places[folder]}/{leaf}",)
 
-
+# %% ../../nbs/blocks/data.ipynb #5ccbcb8e
 _FILES = {
-    name: _File(name, int(size), sha256, _urls(name)) for name, size, sha256 in map(str.split, _TABLE.split("\n")[1:-1])
+    name: _File(name, int(size), sha256, _urls(name))
+    for name, size, sha256 in map(str.split, _TABLE.split("\n")[1:-1])
 }
 
 # %% ../../nbs/blocks/data.ipynb #8f423414
@@ -119,7 +121,8 @@ def _download(file: _File, folder: Path) -> Path:
         except ValueError:
             altered.append(url)
     if altered:
-        raise ValueError(f"{file.name}: {', '.join(altered)} served other bytes than the known hash; nothing was kept")
+        raise ValueError(
+            f"{file.name}: {', '.join(altered)} served other bytes than the known hash; nothing was kept")
     raise _Absent(f"{file.name} cannot be downloaded ({'; '.join(troubles)})")
 
 # %% ../../nbs/blocks/data.ipynb #48aeb173
@@ -160,7 +163,8 @@ def fetch_file(
     "A file of one chapter, whole; FileNotFoundError when it is not to be had, ValueError when it is damaged"
     check_integer("size", size, low=1)
     if not urls or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ValueError(f"`urls` must hold an address and `sha256` 64 hexadecimal digits, got {urls!r} and {sha256!r}")
+        raise ValueError(
+            f"`urls` must hold an address and `sha256` 64 hexadecimal digits, got {urls!r} and {sha256!r}")
     found = _obtain(name, settings, _File(name, size, sha256, tuple(urls)))
     _report(f"file {name}", settings, sha256)
     return found
@@ -168,7 +172,8 @@ def fetch_file(
 # %% ../../nbs/blocks/data.ipynb #6b3894b2
 _MNIST_TEST = ("mnist/t10k-images-idx3-ubyte.gz", "mnist/t10k-labels-idx1-ubyte.gz")
 _CHOICES = {
-    "mnist": (("mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz", *_MNIST_TEST), _MNIST_TEST),
+    "mnist": (("mnist/train-images-idx3-ubyte.gz", "mnist/train-labels-idx1-ubyte.gz", *_MNIST_TEST),
+              _MNIST_TEST),
     "cifar10": (("cifar-10-binary.tar.gz",), ("cifar10.zip",)),
 }  # files of a data set, in the order of preference
 
@@ -183,7 +188,7 @@ def _at_hand(file: str, settings: Settings) -> Path | None:
     folders = [folder for folder in (settings.data, settings.cache / "data") if folder]
     return next((folder / file for folder in folders if (folder / file).is_file()), None)
 
-
+# %% ../../nbs/blocks/data.ipynb #6f6edf2a
 @resolves_data
 def _content(name: str, settings: Settings) -> str | None:
     "Digest of the files that `name` stands for on this machine; None when they are not at hand"
@@ -196,7 +201,7 @@ def _content(name: str, settings: Settings) -> str | None:
             return "sha256:" + hashlib.sha256(hashes.encode()).hexdigest()[:32]
     return None
 
-
+# %% ../../nbs/blocks/data.ipynb #52f3eec3
 def _report(name: str, settings: Settings, otherwise: str) -> None:
     "Tell the arms which content `name` had"
     report_data(name, _content(name, settings) or otherwise)
@@ -253,16 +258,17 @@ def _order(count: int, limit: int | None) -> np.ndarray:
         return np.arange(count)
     return np.random.RandomState(0).permutation(count)[:limit]
 
-
+# %% ../../nbs/blocks/data.ipynb #7bf5d730
 def _split(count: int, train: int, split: str) -> np.ndarray:
     "Indices of a fixed random split with `train` training examples"
     order = np.random.RandomState(0).permutation(count)
     return order[:train] if split == "train" else order[train:]
 
 # %% ../../nbs/blocks/data.ipynb #19c72f9e
-_Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...], str]  # pixels (N, C, H, W), labels (N,), classes, source
+# pixels (N, C, H, W), labels (N,), classes, source
+_Raw = tuple[np.ndarray, np.ndarray, tuple[str, ...], str]
 
-
+# %% ../../nbs/blocks/data.ipynb #f7a93b88
 def _digits(split: str, settings: Settings, limit: int | None) -> _Raw:
     "The 1 797 digits of scikit-learn, 8 × 8, pixels from 0 to 16"
     from sklearn.datasets import load_digits
@@ -270,7 +276,8 @@ def _digits(split: str, settings: Settings, limit: int | None) -> _Raw:
     digits = load_digits()
     keep = _split(len(digits.target), 1437, split)
     pixels = (digits.images[keep, None] / 16).astype(np.float32)
-    return pixels, digits.target[keep], tuple("0123456789"), "scikit-learn digits, 8 × 8, fixed split 1437/360"
+    return (pixels, digits.target[keep], tuple("0123456789"),
+            "scikit-learn digits, 8 × 8, fixed split 1437/360")
 
 # %% ../../nbs/blocks/data.ipynb #93c8efa1
 def _sample(split: str, settings: Settings, limit: int | None) -> _Raw:
@@ -280,7 +287,7 @@ def _sample(split: str, settings: Settings, limit: int | None) -> _Raw:
     pixels = np.stack(load_sample_images().images).transpose(0, 3, 1, 2)
     return pixels, np.arange(2), ("china", "flower"), "scikit-learn sample photographs"
 
-
+# %% ../../nbs/blocks/data.ipynb #3fa9ac02
 def _patches(split: str, settings: Settings, limit: int | None) -> _Raw:
     "Patches of 32 × 32 from the two photographs, labelled by photograph"
     pixels, _, classes, source = _sample(split, settings, limit)
@@ -311,14 +318,15 @@ def _mnist_pair(part: str, settings: Settings) -> tuple[np.ndarray, np.ndarray, 
     labels, _ = _obtain(f"mnist/{part}-labels-idx1-ubyte.gz", settings)
     return _read_idx(images)[:, None], _read_idx(labels), origin
 
-
+# %% ../../nbs/blocks/data.ipynb #24d2fa18
 def _mnist(split: str, settings: Settings, limit: int | None) -> _Raw:
     "MNIST with its official split, or a fixed split of its test digits"
     try:
         train = _mnist_pair("train", settings)
     except _Absent:
         pixels, labels, origin = _mnist_pair("t10k", settings)
-        keep, title = _split(len(labels), 8000, split), "MNIST test digits, fixed split 8000/2000 of the 10000"
+        keep, title = (_split(len(labels), 8000, split),
+                       "MNIST test digits, fixed split 8000/2000 of the 10000")
         return pixels[keep], labels[keep], tuple("0123456789"), f"{title}; {origin}"
     pixels, labels, origin = train if split == "train" else _mnist_pair("t10k", settings)
     return pixels, labels, tuple("0123456789"), f"MNIST {split}; {origin}"
@@ -326,7 +334,7 @@ def _mnist(split: str, settings: Settings, limit: int | None) -> _Raw:
 # %% ../../nbs/blocks/data.ipynb #2cf0e888
 _OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-
+# %% ../../nbs/blocks/data.ipynb #a128e071
 def _cifar_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     "Pixels and labels from the binary archive"
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
@@ -341,7 +349,7 @@ def _cifar_archive(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 # %% ../../nbs/blocks/data.ipynb #0f03e279
 _CIFAR_COUNT = {"train": 5000, "test": 1000}  # images of a class
 
-
+# %% ../../nbs/blocks/data.ipynb #1d962f25
 def _jpeg_names(archive: zipfile.ZipFile, split: str) -> list[str]:
     "Names of a split's files, class by class; refuses an archive with too few"
     form = re.compile(rf"cifar10/{split}/({'|'.join(_OBJECTS)})/\d+\.jpg")

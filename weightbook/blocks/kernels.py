@@ -8,20 +8,31 @@ __all__ = ['HAS_TRITON', 'jit', 'INTERPRETED', 'H100_INSTRUCTIONS_A_BYTE', 'use_
            'scale_add_reference', 'scale_add']
 
 # %% ../../nbs/blocks/kernels.ipynb #5af041c6
+import ctypes
 import functools
+import hashlib
+import json
 import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
+# %% ../../nbs/blocks/kernels.ipynb #21cbdab2
 import torch
 from torch import Tensor
 
 # %% ../../nbs/blocks/kernels.ipynb #517a69da
 from ..book.checks import assert_close, check_real, rms_error
+from ..book.settings import _default_cache, find_root
 
 # %% ../../nbs/blocks/kernels.ipynb #0b0cbf44
 if not torch.cuda.is_available():
@@ -32,7 +43,7 @@ def _passthrough(function: Callable | None = None, **options) -> Callable:
     "A decorator, plain or with options, that changes nothing"
     return function if function is not None else lambda f: f
 
-
+# %% ../../nbs/blocks/kernels.ipynb #2507fc7b
 def _stand_ins() -> tuple[SimpleNamespace, SimpleNamespace]:
     "What module-level code of a kernel needs of `triton` and `triton.language`"
     decorate = lambda *args, **options: _passthrough  # noqa: E731
@@ -72,7 +83,8 @@ def use_triton(
     wide = not double and any(t.dtype in (torch.float64, torch.complex128) for t in tensors)
     if wide or not tensors:
         return False
-    return forced or HAS_TRITON and not INTERPRETED and all(t.is_cuda and t.device == tensors[0].device for t in tensors)
+    return (forced or HAS_TRITON and not INTERPRETED
+            and all(t.is_cuda and t.device == tensors[0].device for t in tensors))
 
 # %% ../../nbs/blocks/kernels.ipynb #3cf40019
 @contextmanager
@@ -87,14 +99,15 @@ def force_kernel() -> Iterator[None]:
 # %% ../../nbs/blocks/kernels.ipynb #1d6af815
 _FORCED: ContextVar[bool] = ContextVar("force_kernel", default=False)
 
-
+# %% ../../nbs/blocks/kernels.ipynb #3f9a633d
 def _check_forced(tensors: Sequence[Tensor]) -> None:
     "Raise RuntimeError when a forced kernel cannot run on `tensors`"
     if not HAS_TRITON:
         raise RuntimeError("no kernel can run: `triton` is missing: pip install 'weightbook[gpu]'")
     if not INTERPRETED and not all(t.is_cuda for t in tensors):
         raise RuntimeError(
-            "no kernel can run on CPU tensors: `triton` was imported before weightbook.blocks.kernels and compiles; "
+            "no kernel can run on CPU tensors: `triton` was imported before weightbook.blocks.kernels and "
+            "compiles; "
             "set TRITON_INTERPRET=1, or import weightbook.blocks.kernels first"
         )
 
@@ -107,12 +120,13 @@ def _is_forced() -> bool:
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa11
 def kernel_operator(
     reference: Callable,  # plain PyTorch with the launcher's arguments; defines shapes and gradients
-    *, backward: Callable | None = None,  # (upstream gradients, arguments, which want one) -> gradients; None: by `reference`
-    fake: Callable | None = None,         # the launcher's arguments -> empty outputs; None: `reference` on fake tensors
-) -> Callable:            # decorator for a launcher with annotated arguments that returns new, contiguous tensors
-    "Make a function that launches a kernel an operator of PyTorch: traceable, differentiable, on the right device"
+    *, backward: Callable | None = None,  # (upstream, arguments, wanted) -> gradients; None: by `reference`
+    fake: Callable | None = None,         # arguments -> empty outputs; None: `reference` on fake tensors
+) -> Callable:            # decorator for an annotated launcher that returns new, contiguous tensors
+    "Make a kernel's launcher an operator of PyTorch: traceable, differentiable, on the right device"
     def decorate(launch: Callable) -> Callable:
-        operator = _register(launch, fake or reference, backward or functools.partial(_backward_of, reference))
+        operator = _register(launch, fake or reference,
+                             backward or functools.partial(_backward_of, reference))
 
         @functools.wraps(launch)
         def call(*args):
@@ -132,20 +146,21 @@ def _differentiates() -> bool:
     stack = torch._C._functorch.get_interpreter_stack() or ()
     return any(level.key() != torch._C._functorch.TransformType.Vmap for level in stack)
 
-
+# %% ../../nbs/blocks/kernels.ipynb #7fac0ab7
 def is_plain(
     *args,     # of an operation; what is no tensor is passed over
-) -> bool:     # False inside `torch.compile`, under a transform, with fake tensors, or when a gradient is wanted
+) -> bool:     # False inside `torch.compile`, under a transform, with fake tensors or a gradient wanted
     "Whether nobody watches an operation, so that memory may be handed to code that PyTorch cannot see"
     tensors = [a for a in args if isinstance(a, Tensor)]
     if torch.compiler.is_compiling():
         return False
-    if any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors) or torch._C._len_torch_dispatch_stack():
+    if (any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+            or torch._C._len_torch_dispatch_stack()):
         return False
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     return not wanted and torch._C._functorch.peek_interpreter_stack() is None
 
-
+# %% ../../nbs/blocks/kernels.ipynb #11be675a
 def _on_device(launch: Callable, args: Sequence):
     "Launch on the device of the tensors, whatever the current device is"
     device = next((a.device for a in args if isinstance(a, Tensor)), None)
@@ -164,7 +179,7 @@ def _register(launch: Callable, fake: Callable, backward: Callable) -> Callable:
     operator.register_vmap(functools.partial(_slice_by_slice, operator))
     return operator
 
-
+# %% ../../nbs/blocks/kernels.ipynb #88af91b1
 def _map(function: Callable, value):
     "`function` of a tensor, or of each of a tuple of tensors"
     return function(value) if isinstance(value, Tensor) else tuple(function(v) for v in value)
@@ -176,7 +191,7 @@ def _save_inputs(ctx, inputs, output) -> None:
     ctx.places = [i for i, a in enumerate(inputs) if isinstance(a, Tensor)]
     ctx.save_for_backward(*[inputs[i] for i in ctx.places])
 
-
+# %% ../../nbs/blocks/kernels.ipynb #26d0d7fb
 def _pull_back(backward: Callable, ctx, *upstream) -> tuple:
     "Gradients of all arguments, None where none is wanted"
     args = list(ctx.rest)
@@ -184,7 +199,7 @@ def _pull_back(backward: Callable, ctx, *upstream) -> tuple:
         args[i] = t
     return tuple(backward(upstream, tuple(args), ctx.needs_input_grad))
 
-
+# %% ../../nbs/blocks/kernels.ipynb #0f83c93b
 def _backward_of(reference: Callable, upstream: tuple, args: tuple, wanted: Sequence[bool]) -> list:
     "Gradients by the reference, computed anew"
     places = [i for i, want in enumerate(wanted) if want]
@@ -198,7 +213,8 @@ def _backward_of(reference: Callable, upstream: tuple, args: tuple, wanted: Sequ
 
     out, pull = torch.func.vjp(of, *[args[i] for i in places])
     given = upstream[len(upstream) - len(out) :]  # labels and other integers come first and have no gradient
-    found = iter(pull(tuple(torch.zeros_like(t) if g is None else g for t, g in zip(out, given, strict=True))))
+    found = iter(
+        pull(tuple(torch.zeros_like(t) if g is None else g for t, g in zip(out, given, strict=True))))
     return [next(found) if want else None for want in wanted]
 
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa16
@@ -218,23 +234,10 @@ def state_key(
     version = lambda t: -1 if t.is_inference() else t._version
     return tuple(t is not None and (id(t), t.data_ptr(), version(t), t.dtype, t.device) for t in tensors)
 
-# %% ../../nbs/blocks/kernels.ipynb #7c31aa31
-import ctypes
-import hashlib
-import json
-import platform
-import shutil
-import stat
-import subprocess
-import tempfile
-from pathlib import Path
-
-from ..book.settings import _default_cache, find_root
-
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa32
 @functools.cache
 def load_c(
-    source: str,               # C, with plain functions; `#pragma omp` is understood where the compiler has it
+    source: str,               # C, plain functions; `#pragma omp` where the compiler has it
 ) -> ctypes.CDLL | None:       # None: no compiler, or not wanted
     "A C source as a library, compiled at its first use and kept in the user's cache"
     compiler = shutil.which(os.environ.get("CC", "cc"))
@@ -245,7 +248,8 @@ def load_c(
     digest = hashlib.sha256(repr((source, compiler, flags, platform.uname())).encode()).hexdigest()[:24]
     try:
         return ctypes.CDLL(str(_compile(compiler, flags, source, _private_folder() / f"{digest}.so")))
-    except (OSError, AttributeError, subprocess.SubprocessError):  # AttributeError: no owners of files on this system
+    # AttributeError: no owners of files on this system
+    except (OSError, AttributeError, subprocess.SubprocessError):
         return None
 
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa33
@@ -258,14 +262,15 @@ def _private_folder() -> Path:
         raise PermissionError(f"{folder} can be written by others")
     return folder
 
-
+# %% ../../nbs/blocks/kernels.ipynb #8d9cd76f
 def _compile(compiler: str, flags: Sequence[str], source: str, library: Path) -> Path:
     "The library, compiled where it is missing; a compiler without OpenMP gives one that runs on one thread"
     with tempfile.TemporaryDirectory(dir=library.parent) as work:
         for threads in () if library.is_file() else (["-fopenmp"], []):
             made = Path(work, "made.so")
             command = [compiler, *flags, *threads, "-x", "c", "-", "-o", str(made)]
-            if not subprocess.run(command, input=source, text=True, capture_output=True, timeout=120).returncode:
+            if not subprocess.run(command, input=source, text=True,
+                                  capture_output=True, timeout=120).returncode:
                 made.replace(library)
                 break
     return library
@@ -275,7 +280,8 @@ def _compile(compiler: str, flags: Sequence[str], source: str, library: Path) ->
 def poisoned_memory() -> Iterator[None]:
     "Within this context freshly allocated tensors hold NaN, or the largest integer"
     fill = torch.utils.deterministic.fill_uninitialized_memory
-    mode, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    mode, warn = (torch.are_deterministic_algorithms_enabled(),
+                  torch.is_deterministic_algorithms_warn_only_enabled())
     try:
         torch.utils.deterministic.fill_uninitialized_memory = True
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -299,22 +305,23 @@ def poison(
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa41
 H100_INSTRUCTIONS_A_BYTE = 132 * 128 * 1.755e9 / 3.35e12
 
-
+# %% ../../nbs/blocks/kernels.ipynb #1219a074
 def compiled_rows(
     chapter: str,           # as in "quantizers"
     target: str = "sm_90",  # "sm_80" or "sm_90"
-) -> list[dict]:            # a row a launch: kernel, case, registers, spills, shared memory, widest access in bits, …
+) -> list[dict]:            # a row a launch: kernel, case, registers, spills, shared memory, widest access, …
     "What the compiler said of a chapter's kernels; empty outside a copy of the repository"
     root = find_root()
     path = root and root / "bench" / "aot" / target / f"{chapter}.json"
     found = json.loads(path.read_text(encoding="utf-8"))["rows"] if path and path.is_file() else []
     return [_compiled_row(row) for row in found]
 
-
+# %% ../../nbs/blocks/kernels.ipynb #9cc47263
 def _compiled_row(row: dict) -> dict:
-    "One stored launch, with instructions a weight and the expected share of the byte floor where they are counted"
+    "One stored launch; instructions a weight and expected share of the byte floor where they are counted"
     widest = max((int(width) for width in row["loads"] | row["stores"]), default=0)
-    out = {key: row[key] for key in ("kernel", "case", "registers", "spills", "shared")} | {"widest access": widest}
+    out = ({key: row[key] for key in ("kernel", "case", "registers", "spills", "shared")}
+           | {"widest access": widest})
     if row.get("count"):
         out["instructions a weight"] = (row["loop"] or row["instructions"]) * 32 * row["warps"] / row["count"]
     if row.get("bytes"):
@@ -339,7 +346,7 @@ def assert_parity(
     grads: Sequence[int] = (),   # positions in `args` whose gradients are compared too
     seed: int = 0,               # of the random upstream gradient
 ) -> Parity:                     # errors and the path taken; AssertionError when an error exceeds `rtol`
-    "Assert that `kernel` agrees with `reference`, which computes in float32 when the inputs have half precision"
+    "Assert that `kernel` agrees with `reference`, which computes in float32 when inputs have half precision"
     check_real("rtol", rtol, low=0)
     grads = _check_grads(args, grads)
     wanted, wanted_grads = _run(reference, [_upcast(a) for a in args], grads, seed)
@@ -359,10 +366,11 @@ def _upcast(value):
     half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
     return value.float() if half else value
 
-
+# %% ../../nbs/blocks/kernels.ipynb #4812f075
 def _compare(actual: Tensor, wanted: Tensor, sources: Sequence, rtol: float, name: str) -> float:
     "Relative RMS error of one tensor; AssertionError when shape, dtype or values differ"
-    halves = {a.dtype for a in sources if isinstance(a, Tensor) and a.dtype in (torch.float16, torch.bfloat16)}
+    halves = {a.dtype for a in sources if isinstance(a, Tensor)
+              and a.dtype in (torch.float16, torch.bfloat16)}
     if halves and wanted.dtype == torch.float32:
         if actual.dtype not in halves:
             raise AssertionError(f"{name}: dtype {actual.dtype} differs from that of the inputs, {halves}")
@@ -378,13 +386,14 @@ def _check_grads(args: Sequence, grads: Sequence[int]) -> tuple[int, ...]:
             raise ValueError(f"`grads` must hold positions of floating-point tensors in `args`, got {i}")
     return tuple(grads)
 
-
+# %% ../../nbs/blocks/kernels.ipynb #5bcba786
 def _assert_same_count(actual: Sequence, wanted: Sequence) -> None:
     if len(actual) != len(wanted):
         raise AssertionError(f"the kernel returns {len(actual)} outputs, the reference {len(wanted)}")
 
 # %% ../../nbs/blocks/kernels.ipynb #0a515066
-def _run(function: Callable, args: Sequence, grads: tuple[int, ...], seed: int) -> tuple[list[Tensor], list[Tensor]]:
+def _run(function: Callable, args: Sequence, grads: tuple[int, ...],
+         seed: int) -> tuple[list[Tensor], list[Tensor]]:
     "Outputs of `function` on copies of `args`, and the gradients for a random upstream gradient"
     copies = [a.detach().clone() if isinstance(a, Tensor) else a for a in args]
     leaves = [copies[i].requires_grad_() for i in grads]
@@ -421,7 +430,7 @@ def _scale_add_backward(upstream: tuple, args: tuple, wanted: Sequence[bool]) ->
     "The gradients alpha g and g"
     return args[2] * upstream[0], upstream[0], None
 
-
+# %% ../../nbs/blocks/kernels.ipynb #6ee50b0b
 @kernel_operator(scale_add_reference, backward=_scale_add_backward)
 def _launch_scale_add(x: Tensor, y: Tensor, alpha: float) -> Tensor:
     "The fused forward pass"
@@ -439,6 +448,7 @@ def scale_add(
     "The sum alpha x + y, fused on a GPU"
     if x.shape != y.shape or x.dtype != y.dtype or x.device != y.device or not x.is_floating_point():
         ours, theirs = ((tuple(t.shape), t.dtype, t.device.type) for t in (x, y))
-        raise ValueError(f"`y` must have the shape, floating-point dtype and device of `x`, {ours}, got {theirs}")
+        raise ValueError(
+            f"`y` must have the shape, floating-point dtype and device of `x`, {ours}, got {theirs}")
     path = _launch_scale_add if use_triton(x, y) else scale_add_reference
     return path(x, y, float(alpha))

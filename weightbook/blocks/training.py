@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+# %% ../../nbs/blocks/training.ipynb #3e54852d
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,7 @@ class _Rows(Dataset):
         rows = torch.as_tensor(indices)
         return tuple(tensor[rows] for tensor in self.tensors)
 
-
+# %% ../../nbs/blocks/training.ipynb #4a34ac88
 def _as_is(batch: Any) -> Any:
     return batch
 
@@ -64,13 +65,14 @@ def make_batches(
         raise ValueError(f"`tensors` must be one or more of the same length ≥ 1, got lengths {lengths}")
     drop_last = shuffle if drop_last is None else drop_last
     if drop_last and batch_size > lengths[0]:
-        raise ValueError(f"`batch_size` must be at most {lengths[0]}, the number of examples, got {batch_size}")
+        raise ValueError(
+            f"`batch_size` must be at most {lengths[0]}, the number of examples, got {batch_size}")
     return DataLoader(_Rows(tensors), batch_size, shuffle=shuffle, drop_last=drop_last, collate_fn=_as_is)
 
 # %% ../../nbs/blocks/training.ipynb #ff5b649a
 @typed
 def make_accelerator(
-    device: str = "auto",              # "auto", "cpu", "cuda", "cuda:N" or "mps"; a launcher's choice of GPU wins
+    device: str = "auto",              # "auto", "cpu", "cuda", "cuda:N", "mps"; a launcher's GPU wins
     *, mixed_precision: str = "no",    # "no", "bf16" or "fp16"
 ) -> Any:                              # accelerate.Accelerator
     "An `Accelerator` that splits each batch over the processes"
@@ -100,7 +102,7 @@ def bfloat16_pays(
 class History:
     "What `fit` measured"
     loss: list[float] = field(default_factory=list)    # training loss of every step, mean over the processes
-    lr: list[float] = field(default_factory=list)      # learning rate of the first parameter group at every step
+    lr: list[float] = field(default_factory=list)      # learning rate of the first group at every step
     metrics: list[dict] = field(default_factory=list)  # what the callbacks returned, with "epoch" and "step"
     seconds: float = 0.0                               # wall time, interrupted runs included
     resumed_at: int = 0                                # steps that were taken over from a checkpoint
@@ -137,14 +139,15 @@ def _stateful(optimizer: Any, scheduler: Any, accelerator: Any) -> dict[str, Any
     parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": accelerator.scaler}
     return {name: part for name, part in parts.items() if part is not None}
 
-
+# %% ../../nbs/blocks/training.ipynb #b151fa8f
 def _last_checkpoint(folder: Path) -> Path | None:
     "The checkpoint with the most steps"
     found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name)]
     return max(found, default=None, key=lambda path: path.name)
 
 # %% ../../nbs/blocks/training.ipynb #fd88dbdf
-def _save_checkpoint(folder: Path, model: nn.Module, parts: dict, history: History, fingerprint: dict) -> None:
+def _save_checkpoint(folder: Path, model: nn.Module,
+                     parts: dict, history: History, fingerprint: dict) -> None:
     "Write one checkpoint and remove the older ones"
     safetensors = require("safetensors.torch", extra="lm")
     target = folder / f"step-{history.steps:08d}"
@@ -171,7 +174,8 @@ def _load_checkpoint(path: Path, model: nn.Module, parts: dict, fingerprint: dic
             "remove that folder or give another"
         )
     device = next(model.parameters()).device
-    require("safetensors.torch", extra="lm").load_model(model, str(path / "model.safetensors"), device=str(device))
+    require("safetensors.torch", extra="lm").load_model(model,
+                                                        str(path / "model.safetensors"), device=str(device))
     states = torch.load(path / "state.pt", map_location=device, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(states[name])
@@ -210,7 +214,8 @@ def _plan_steps(batches: DataLoader, epochs: int | None, steps: int | None) -> i
 def _finite(values: list[float], before: int) -> list[float]:
     for i, value in enumerate(values, before + 1):
         if not math.isfinite(value):
-            raise FloatingPointError(f"the training loss is {value} at step {i}; lower the learning rate or set `clip`")
+            raise FloatingPointError(
+                f"the training loss is {value} at step {i}; lower the learning rate or set `clip`")
     return values
 
 # %% ../../nbs/blocks/training.ipynb #8157a4f6
@@ -295,7 +300,7 @@ def _check_fit(optimizer: Any, loss: Any, clip: float | None, every: int | None,
         if checkpoint is None:
             raise ValueError("`every` needs a folder for the checkpoints: give `checkpoint` too")
 
-
+# %% ../../nbs/blocks/training.ipynb #ae93970c
 def _cuda_index(accelerator: Any) -> list[int]:
     return [torch.cuda.current_device()] if accelerator.device.type == "cuda" else []
 
@@ -325,9 +330,11 @@ def fit(
     with torch.random.fork_rng(devices=_cuda_index(accelerator)):
         run = _Run(model, batches, loss, optimizer, scheduler, clip, accelerator, seed, checkpoint)
         if run.history.steps > total:
-            raise ValueError(f"`steps` must be at least {run.history.steps}, the checkpoint's steps, got {total}")
+            raise ValueError(
+                f"`steps` must be at least {run.history.steps}, the checkpoint's steps, got {total}")
         quiet = True if not accelerator.is_main_process else None if progress is None else not progress
-        with tqdm(total=total, initial=run.history.steps, disable=quiet, desc="fit", unit="step", leave=False) as bar:
+        with tqdm(total=total, initial=run.history.steps,
+                  disable=quiet, desc="fit", unit="step", leave=False) as bar:
             while run.history.steps < total:
                 _take_epoch(run, total, callbacks, every, bar)
         accelerator.unwrap_model(run.wrapped, keep_fp32_wrapper=False)
@@ -339,11 +346,12 @@ def accuracy(
     outputs: Tensor,  # logits (B, K)
     targets: Tensor,  # classes (B,), int64
 ) -> Tensor:          # shape (B,), 1.0 where the largest logit is the class
-    "Whether each example is classified correctly; ValueError for NaN, whose place would count as the largest logit"
+    "Whether each example is classified correctly; ValueError for NaN, which would count as the largest logit"
     check_tensor("outputs", outputs, min_ndim=1, floating=True)
     check_tensor("targets", targets, shape=tuple(outputs.shape[:-1]))
     if outputs.isnan().any():
-        raise ValueError(f"`outputs` must not be NaN, got {int(outputs.isnan().any(-1).sum())} such examples of {len(outputs)}")
+        raise ValueError(f"`outputs` must not be NaN, got {int(outputs.isnan().any(-1).sum())} such examples "
+                         f"of {len(outputs)}")
     return (outputs.argmax(-1) == targets).float()
 
 # %% ../../nbs/blocks/training.ipynb #01a1093b
@@ -353,7 +361,8 @@ def cross_entropy(
     targets: Tensor,  # classes (B,), int64
 ) -> Tensor:          # shape (B,), in nats
     "Cross-entropy of each example"
-    check_tensor("outputs", outputs, ndim=2, floating=True), check_tensor("targets", targets, shape=(len(outputs),))
+    (check_tensor("outputs", outputs, ndim=2, floating=True),
+     check_tensor("targets", targets, shape=(len(outputs),)))
     return F.cross_entropy(outputs, targets, reduction="none")
 
 # %% ../../nbs/blocks/training.ipynb #c76caa70
@@ -372,7 +381,8 @@ def _per_example(name: str, values: Any, count: int) -> Tensor:
     "`values` if it is one number for each of `count` examples"
     if not isinstance(values, Tensor) or values.shape != (count,):
         shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"metric `{name}` must return one value for each example, shape ({count},), got {shape}")
+        raise ValueError(
+            f"metric `{name}` must return one value for each example, shape ({count},), got {shape}")
     return values
 
 # %% ../../nbs/blocks/training.ipynb #2d59c46a
@@ -419,7 +429,8 @@ class Spread:
     def __format__(self, spec: str) -> str:
         if len(self.values) == 1:
             return f"{format(self.mean, spec or '.4g')} (1 seed)"
-        return f"{format(self.mean, spec or '.4g')} ± {format(self.se, spec or '.2g')} (s.e., {len(self.values)} seeds)"
+        return (f"{format(self.mean, spec or '.4g')} ± {format(self.se, spec or '.2g')} "
+                f"(s.e., {len(self.values)} seeds)")
 
     def __str__(self) -> str:
         return format(self)

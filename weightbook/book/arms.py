@@ -26,6 +26,7 @@ from functools import cached_property, lru_cache, update_wrapper
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from .digest import IGNORED, Reach
@@ -435,11 +436,21 @@ def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str)
     keys = [arm._key(runs, (), call) for call in calls]
     found = {key: _look_up(arm, key) for key in dict.fromkeys(keys)}
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
-    run = Parallel(n_jobs=jobs, return_as="generator_unordered")
+    run = Parallel(n_jobs=jobs if missing and _can_travel(arm) else 1, return_as="generator_unordered")
     made = run(delayed(_elsewhere)(arm, key, call) for key, call in missing.items())
     for key, call, result in tqdm(made, total=len(missing), desc=desc or arm.__name__, disable=None, leave=False):
         found[key] = _keep(arm, key, result, (), call)
     return [found[key] for key in keys]
+
+
+def _can_travel(arm: Arm) -> bool:
+    "Whether the arm, with all of the page that it reaches, can be sent to another process; said when it cannot"
+    try:
+        cloudpickle.dumps(arm)
+    except Exception as error:  # whatever an object of another package raises when it is pickled
+        warnings.warn(f"`{arm.__name__}` runs in this process, one call at a time: {error}", stacklevel=5)
+        return False
+    return True
 
 
 def _elsewhere(arm: Arm, key: str, call: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], tuple]:

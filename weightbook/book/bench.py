@@ -49,7 +49,7 @@ def _mps_sample(call: Callable, calls: int) -> float:
     torch.mps.synchronize()
     return _cpu_sample(drained, 1) / calls
 
-
+# %% ../../nbs/book/bench.ipynb #d504e1cf
 def _cuda_sample(call: Callable, calls: int) -> float:
     "Seconds a call, between two events on the current stream"
     import torch
@@ -65,7 +65,7 @@ def _cuda_sample(call: Callable, calls: int) -> float:
 # %% ../../nbs/book/bench.ipynb #be94bdeb
 _SAMPLERS = {"cpu": _cpu_sample, "mps": _mps_sample, "cuda": _cuda_sample}
 
-
+# %% ../../nbs/book/bench.ipynb #9383ee96
 @contextmanager
 def _quiet(device: str) -> Iterator[Callable]:
     "The sampler of `device`, with garbage collection off and the device current"
@@ -88,7 +88,7 @@ def _calls_for(sample: Callable, call: Callable, min_time: float) -> int:
     "How many calls make one sample of at least `min_time` seconds"
     return max(1, math.ceil(min_time / max(sample(call, 1), 1e-9)))
 
-
+# %% ../../nbs/book/bench.ipynb #99a03997
 def _evict(device: str) -> Callable:
     "A function that pushes everything else out of the caches of `device`"
     import torch
@@ -98,7 +98,7 @@ def _evict(device: str) -> Callable:
 # %% ../../nbs/book/bench.ipynb #0c655620
 @dataclass(frozen=True)
 class Timing:
-    "Time of one arm and its ratio to the first: medians over the rounds, with the 20th and the 80th percentile"
+    "Time of an arm and its ratio to the first: medians over the rounds, with 20th and 80th percentile"
     median: float      # seconds a call
     low: float         # seconds, 20th percentile
     high: float        # seconds, 80th percentile
@@ -143,18 +143,19 @@ def _check_race(arms: Mapping, repeats: int, warmup: int, min_time: float) -> No
         raise ValueError(f"`arms` must map at least one name to a callable, got {arms!r}")
     for name, call in arms.items():
         if not callable(call):
-            raise TypeError(f"`arms` must hold callables without arguments, got {type(call).__name__} for {name!r}")
+            raise TypeError(
+                f"`arms` must hold callables without arguments, got {type(call).__name__} for {name!r}")
     check_integer("repeats", repeats, low=1)
     check_integer("warmup", warmup, low=0)
     check_real("min_time", min_time, low=0)
 
-
+# %% ../../nbs/book/bench.ipynb #4947e94a
 def _rotated(names: list[str], by: int) -> list[str]:
     "The names, beginning with another one each round"
     by %= len(names)
     return names[by:] + names[:by]
 
-
+# %% ../../nbs/book/bench.ipynb #7c7a63d4
 def _summary(seconds: np.ndarray, ratios: np.ndarray) -> Timing:
     "Median and 20 to 80 % range of one arm"
     low, median, high = (float(q) for q in np.quantile(seconds, (0.2, 0.5, 0.8)))
@@ -170,7 +171,8 @@ def floor_seconds(
 ) -> float:                          # seconds
     "The time below which no implementation gets, eq. (1)"
     parts = []
-    for amount, work, rate, speed in (("bytes", bytes, "bandwidth", bandwidth), ("flops", flops, "peak", peak)):
+    for amount, work, rate, speed in (("bytes", bytes, "bandwidth", bandwidth),
+                                      ("flops", flops, "peak", peak)):
         check_real(amount, work, low=0)
         if work:
             if speed is None:
@@ -205,7 +207,7 @@ def device_name(
 
     return _slug(torch.cuda.get_device_name(device))
 
-
+# %% ../../nbs/book/bench.ipynb #8fb01beb
 def _slug(name: str) -> str:
     "Small letters, digits and hyphens"
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -242,7 +244,8 @@ def save_rows(
 ) -> Path:                         # the file written
     "Merge `rows`, stamped with versions and date, into the chapter's results on this device"
     name = device_name(settings.device)
-    stamp = {"device": name, "versions": versions("torch", "triton"), "date": datetime.now(UTC).date().isoformat()}
+    stamp = {"device": name, "versions": versions("torch", "triton"),
+             "date": datetime.now(UTC).date().isoformat()}
     new = [_checked_row(chapter, row) | stamp for row in rows]
     if name == "cpu":
         new = [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in new]
@@ -255,7 +258,7 @@ def save_rows(
 def _key(row: Mapping) -> tuple[str, str, str]:
     return row["chapter"], row["case"], row["arm"]
 
-
+# %% ../../nbs/book/bench.ipynb #2d2b6b72
 def _checked_row(chapter: str, row: Mapping) -> dict:
     "The row with its chapter, or a ValueError that says what is wrong with it"
     for key in ("case", "arm"):
@@ -273,10 +276,11 @@ def _checked_row(chapter: str, row: Mapping) -> dict:
 def _bench_folder(settings: Settings) -> Path:
     "`bench/` of the repository for a run that saves, else a folder in the cache"
     if settings.save and find_root() is None:
-        raise FileNotFoundError("results can be saved only inside a clone of the repository: no nbs/ was found")
+        raise FileNotFoundError(
+            "results can be saved only inside a clone of the repository: no nbs/ was found")
     return settings.output("bench")
 
-
+# %% ../../nbs/book/bench.ipynb #41b0e0de
 def _file_stem(chapter: str) -> str:
     "The chapter's name, or a ValueError when no file can be named by it"
     if not re.fullmatch(r"\w+", chapter):
@@ -290,7 +294,8 @@ def _read_rows(path: Path) -> list[dict]:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         return [_checked_row(row["chapter"], row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no file of benchmark rows: {error}; delete it and measure again") from error
+        raise ValueError(
+            f"{path} is no file of benchmark rows: {error}; delete it and measure again") from error
 
 # %% ../../nbs/book/bench.ipynb #febf73a7
 def load_rows(
@@ -308,7 +313,7 @@ def bench_table(
     rows: Sequence[Mapping],  # rows as stored; all arms of a case together
     caption: str,             # what was raced; the devices and dates are appended
 ) -> Table:                   # shows itself in a notebook
-    "Benchmark rows for a reader: relative time with its 20 to 80 % range, speed-up, and what else was recorded"
+    "Benchmark rows for a reader: relative time, its 20 to 80 % range, speed-up, and what else was recorded"
     if not rows:
         return Table(("case", "arm", "relative time"), (), f"{caption} (nothing measured yet)", {})
     devices = {(r.get("device", "not saved"), r.get("date", "")) for r in rows}
@@ -324,6 +329,7 @@ def _table_row(row: Mapping, several: bool) -> dict:
     "One row under the headings of the table; None where nothing was recorded"
     spread = f"{row['ratio_low']:.3f}–{row['ratio_high']:.3f}" if row.get("ratio_low") is not None else None
     units = {"µs": ("seconds", 1e6), "MB": ("bytes", 1e-6), "MFLOP": ("flops", 1e-6)}
-    scaled = {unit: row[key] * factor if row.get(key) is not None else None for unit, (key, factor) in units.items()}
+    scaled = {unit: row[key] * factor if row.get(key) is not None else None
+              for unit, (key, factor) in units.items()}
     what = {"case": row["case"], "arm": row["arm"], "device": row.get("device") if several else None}
     return what | {"relative time": row["ratio"], "20–80 %": spread, "speed-up": 1 / row["ratio"]} | scaled

@@ -27,7 +27,7 @@ def _is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
-
+# %% ../../nbs/book/checks.ipynb #1a9d4ce5
 def _dtype_name(value: Any) -> str | None:
     "The dtype as text; None for Python numbers and lists, which have no dtype of their own"
     dtype = getattr(value, "dtype", None)
@@ -105,7 +105,8 @@ def assert_close(
     if not error <= atol + rtol * scale:
         relative = error / scale if scale else math.inf
         raise AssertionError(
-            f"{label}relative RMS error {relative:.3g} exceeds {rtol:.3g} (absolute {error:.3g}, allowed {atol:.3g}); "
+            f"{label}relative RMS error {relative:.3g} exceeds {rtol:.3g} (absolute {error:.3g}, allowed "
+            f"{atol:.3g}); "
             f"shape {a.shape}, {kinds[0] or 'no dtype'}; {_worst(a, e)}"
         )
 
@@ -152,13 +153,15 @@ def z_test(
     if samples.ndim == 0 or len(samples) < 8:
         raise ValueError(f"`samples` must hold at least 8 samples along axis 0, got shape {samples.shape}")
     if expected.shape not in ((), samples.shape[1:]):
-        raise ValueError(f"`expected` must be a number or have shape {samples.shape[1:]}, got {expected.shape}")
+        raise ValueError(
+            f"`expected` must be a number or have shape {samples.shape[1:]}, got {expected.shape}")
     if "c" in samples.dtype.kind + expected.dtype.kind:
         raise TypeError("`samples` must be real; test real and imaginary part one after the other")
     z = float(np.max(_z_scores(samples, expected, eps), initial=0.0))
     if not z <= limit:
         raise AssertionError(
-            f"{name + ': ' if name else ''}the mean of {len(samples)} samples is {z:.3g} standard errors from the "
+            f"{name + ': ' if name else ''}the mean of {len(samples)} samples is {z:.3g} standard errors "
+            "from the "
             f"expected value, more than {limit:g}; {_worst(samples.mean(axis=0), expected + 0 * samples[0])}"
         )
     return z
@@ -171,7 +174,7 @@ def _rounding(value: Any) -> float:
     dtype = np.asarray(value).dtype
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else float(np.finfo(np.float64).eps)
 
-
+# %% ../../nbs/book/checks.ipynb #5989f812
 def _z_scores(samples: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     "Distance of each mean from the expected one in standard errors; shape (...)"
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -190,7 +193,7 @@ def _interval(low: float | None, high: float | None, open_low: bool, open_high: 
         return f" {'>' if open_low else '>='} {low:g}"
     return f" {'<' if open_high else '<='} {high:g}" if high is not None else ""
 
-
+# %% ../../nbs/book/checks.ipynb #3a44fad3
 def _outside(value: float, low: float | None, high: float | None, open_low: bool, open_high: bool) -> bool:
     below = low is not None and (value <= low if open_low else value < low)
     above = high is not None and (value >= high if open_high else value > high)
@@ -235,7 +238,8 @@ def check_integer(
         raise TypeError(f"`{name}` must be an integer, got {_describe(value)}")
     if _outside(value, low, high, False, False):
         between = f" between {low} and {high}" if low is not None and high is not None else ""
-        raise ValueError(f"`{name}` must be an integer{between or _interval(low, high, False, False)}, got {value}")
+        raise ValueError(
+            f"`{name}` must be an integer{between or _interval(low, high, False, False)}, got {value}")
     return value
 
 # %% ../../nbs/book/checks.ipynb #d5b26ce2
@@ -262,7 +266,8 @@ def _shape_matches(shape: tuple[int, ...], wanted: Sequence[int | str | None]) -
     )
 
 # %% ../../nbs/book/checks.ipynb #b1514f8f
-def _check_dimensions(name: str, value: Any, ndim: int | None, min_ndim: int | None, shape: Sequence | None) -> None:
+def _check_dimensions(name: str, value: Any, ndim: int | None,
+                      min_ndim: int | None, shape: Sequence | None) -> None:
     got = tuple(value.shape)
     if ndim is not None and value.ndim != ndim:
         raise ValueError(f"`{name}` must have {ndim} dimensions, got shape {got}")
@@ -280,7 +285,7 @@ def check_tensor(
     *,
     ndim: int | None = None,  # exact number of dimensions
     min_ndim: int | None = None,  # smallest number of dimensions
-    shape: Sequence[int | str | None] | None = None,  # a size, a letter (equal letters: equal sizes) or None for each
+    shape: Sequence[int | str | None] | None = None,  # for each a size, a letter (equal: equal sizes) or None
     floating: bool = False,  # True: a floating-point dtype is needed
     finite: bool = False,  # True: NaN and infinity are refused (reads every element)
 ) -> Any:  # `value`, unchanged
@@ -297,7 +302,7 @@ def check_tensor(
 # %% ../../nbs/book/checks.ipynb #73aed2d0
 _NUMBERS = (bool, int, float, complex, str, bytes, type(None))  # what stands for nothing but itself
 
-
+# %% ../../nbs/book/checks.ipynb #d86a0f94
 def _numeric(value: Any, kind: type) -> bool:
     "Whether a value can stand for an int or a float; a tensor or array of one number can stand for a float"
     if isinstance(value, (bool, np.bool_)):
@@ -306,7 +311,7 @@ def _numeric(value: Any, kind: type) -> bool:
         return True
     return kind is float and getattr(value, "ndim", None) == 0
 
-
+# %% ../../nbs/book/checks.ipynb #667c45b9
 def _listed(value: Any, items: tuple) -> bool:
     "Whether a value is a collection, of numbers if `items` says so"
     if isinstance(value, _NUMBERS) or not hasattr(value, "__iter__") and not hasattr(value, "__getitem__"):
@@ -335,7 +340,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return not isinstance(value, (str, bytes, dict, type(None))) and not callable(value)
     if base in (list, tuple) or getattr(base, "__module__", "") == "collections.abc":
         return _listed(value, parts) or base is not list and isinstance(value, dict)
-    return not isinstance(base, type) or base in (object, bool) or not isinstance(value, _NUMBERS) or isinstance(value, base)
+    return (not isinstance(base, type) or base in (object, bool)
+            or not isinstance(value, _NUMBERS) or isinstance(value, base))
 
 # %% ../../nbs/book/checks.ipynb #9a438039
 def typed(
@@ -344,8 +350,10 @@ def typed(
     "Refuse arguments whose kind is not the annotated one, by name; values are checked by the function itself"
     kinds = {p.name: (p.annotation, p.default) for p in inspect.signature(function).parameters.values()
              if p.annotation is not p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    places = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_POSITIONAL]
-    places = [] if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values()) else places
+    places = [p.name for p in inspect.signature(function).parameters.values()
+              if p.kind is not p.VAR_POSITIONAL]
+    places = ([] if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(function).parameters.values())
+              else places)
 
     @functools.wraps(function)
     def gated(*args, **kwargs):

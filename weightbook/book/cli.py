@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+# %% ../../nbs/book/cli.ipynb #cf0316f6
 import typer
 from rich.console import Console
 
@@ -45,7 +46,7 @@ _COLOURS = {"reproduced": "green", "partly": "yellow", "not reproduced": "red", 
 def _out() -> Console:
     return Console(highlight=False)
 
-
+# %% ../../nbs/book/cli.ipynb #8c3f28fd
 def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
@@ -95,7 +96,8 @@ def _show_version(value: bool) -> None:
 # %% ../../nbs/book/cli.ipynb #ee2b42a8
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version,
+    version: Annotated[bool, typer.Option("--version",
+                                          help="Print the version and stop.", callback=_show_version,
                                           is_eager=True)] = False,
 ) -> None:
     "Research papers about weights: reproduce a chapter, see what of each paper holds."
@@ -107,7 +109,8 @@ def _held(
     "The verdicts that occur, in words"
     from weightbook.book.ledger import VERDICTS
 
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts.get(verdict)) or "no ledger yet"
+    return (", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts.get(verdict))
+            or "no ledger yet")
 
 # %% ../../nbs/book/cli.ipynb #9db595b1
 @app.command("list")
@@ -118,7 +121,8 @@ def list_chapters() -> None:
     with _usage():
         paths, counts = chapters(), summary(load_ledgers())["chapters"]
     held = [_held(counts.get(chapter_name(path), {})) for path in paths]
-    rows = [(chapter_name(p), p.parent.name, front_matter(p).get("title", ""), h) for p, h in zip(paths, held, strict=True)]
+    rows = [(chapter_name(p), p.parent.name, front_matter(p).get("title", ""), h)
+            for p, h in zip(paths, held, strict=True)]
     _print_table(("chapter", "part", "title", "claims"), rows, f"{len(rows)} chapter{'s' * (len(rows) != 1)}")
 
 # %% ../../nbs/book/cli.ipynb #f37536a3
@@ -158,10 +162,12 @@ def show_ledger(
         path, ledgers = chapter and find_notebook(chapter), load_ledgers()
     if path is None:
         counts = summary(ledgers)
-        rows = [(name, *map(str, c.values())) for name, c in (*counts["chapters"].items(), ("all", counts["overall"]))]
+        rows = [(name, *map(str, c.values()))
+                for name, c in (*counts["chapters"].items(), ("all", counts["overall"]))]
         return _print_table(("chapter", *VERDICTS), rows, "Claims by verdict")
     if (found := _stored(chapter_name(path))) is None:
-        raise _fail(f"{chapter_name(path)} has no stored ledger; `weightbook reproduce {chapter_name(path)} --save` makes it")
+        raise _fail(f"{chapter_name(path)} has no stored ledger; `weightbook reproduce {chapter_name(path)} "
+                    "--save` makes it")
     _print_ledger(found)
 
 # %% ../../nbs/book/cli.ipynb #b123e5a9
@@ -194,13 +200,13 @@ class _Sections:
 def _noting_interrupts() -> Iterator[tuple[list, Callable[[], None]]]:
     "A list that Ctrl-C adds to, and a function that puts the handler in force (again)"
     noted, before = [], signal.getsignal(signal.SIGINT)
-    in_force = threading.current_thread() is threading.main_thread()  # only there Python takes signals
+    in_force = threading.current_thread() is threading.main_thread()  # only there signals come
     try:
         yield noted, lambda: in_force and signal.signal(signal.SIGINT, lambda *_: noted.append(True))
     except KeyboardInterrupt:
         noted.append(True)
     except Exception:
-        if not noted:  # after Ctrl-C the runner trips over the kernel that it has ended itself
+        if not noted:  # after Ctrl-C the runner trips over the kernel it ended
             raise
     finally:
         if in_force:
@@ -252,7 +258,8 @@ def _version(
     return found.st_ino, found.st_mtime_ns
 
 # %% ../../nbs/book/cli.ipynb #a3cc13b7
-def _run_chapter(path: Path, settings: Settings, save: bool = False, fresh: str = "") -> tuple[Any, dict | None]:
+def _run_chapter(path: Path, settings: Settings,
+                 save: bool = False, fresh: str = "") -> tuple[Any, dict | None]:
     "Run a notebook; its report, and the ledger of a chapter"
     folder = path.parents[1] / "ledger" if save else settings.cache / "ledger"
     kept = folder / f"{chapter_name(path)}.json"
@@ -289,7 +296,7 @@ def reproduce(
 _Count = Annotated[int, typer.Option("--arms", help="How many arms to make anew.", min=1)]
 _Within = Annotated[float, typer.Option(help="Largest relative difference that passes.", min=0.0)]
 
-
+# %% ../../nbs/book/cli.ipynb #4375ef77
 def _gap(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> float | None:
     "Largest relative difference of two makings of an arm; None when the page did not ask for it"
     from weightbook.book.arms import largest_difference
@@ -299,9 +306,10 @@ def _gap(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> float | None:
     same_arrays = old.get("arrays") == new.get("arrays")
     return max(largest_difference(old["value"], new["value"]), 0.0 if same_arrays else math.inf)
 
-
+# %% ../../nbs/book/cli.ipynb #3b27a08a
 def _gap_row(record: Mapping[str, Any], new: Mapping[str, Any] | None) -> tuple[str, ...]:
-    gap, given = _gap(record, new), ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
+    gap, given = (_gap(record, new),
+                  ", ".join(f"{name}={value}" for name, value in record["arguments"].items()))
     told = "only inside other arms" if gap is None else "equal" if gap == 0 else f"{gap:.1g}"
     return record["arm"], given[:70], f"{new['stamp']['seconds']:.1f}" if new else "–", told
 
@@ -322,7 +330,8 @@ def verify(
         path = find_notebook(chapter)
         stored = list(committed_arms(chapter_name(path)).values())
         if not stored:
-            raise ValueError(f"`chapter` must have committed arms (`reproduce {chapter_name(path)} --profile book --save`)")
+            raise ValueError(f"`chapter` must have committed arms (`reproduce {chapter_name(path)} --profile "
+                             "book --save`)")
         made = stored[0]["stamp"]
         settings = load_settings(profile=made["profile"], device=made["device"], seed=made["seed"])
     chosen = Random(seed).sample(stored, min(arms, len(stored)))
@@ -333,13 +342,15 @@ def verify(
     _print_table(("arm", "arguments", "seconds", "difference"), [_gap_row(*pair) for pair in pairs], caption)
     gaps = [gap for pair in pairs if (gap := _gap(*pair)) is not None]
     if not gaps or max(gaps) > within:
-        raise _fail(f"not all arms are within {within:g}; stored with {made['versions']}, {made['threads']} threads")
+        raise _fail(
+            f"not all arms are within {within:g}; stored with {made['versions']}, {made['threads']} threads")
 
 # %% ../../nbs/book/cli.ipynb #6bd53330
 _Seeds = Annotated[list[int] | None, typer.Option("--seeds", help="Seeds of the runs, as in --seeds 0 1 2.")]
-_More = Annotated[list[int] | None, typer.Argument(hidden=True)]  # an option takes one value: the others come here
+# an option takes one value: the others come here
+_More = Annotated[list[int] | None, typer.Argument(hidden=True)]
 
-
+# %% ../../nbs/book/cli.ipynb #679d7c1a
 @app.command()
 def stability(
     chapter: _Chapter,         # as `find_notebook` takes it
@@ -371,7 +382,8 @@ def keep_arms(
     chapter: _Chapter,          # as `find_notebook` takes it
     profile: _Profile = "book", # one of `PROFILES`
 ) -> None:
-    "Add the finished arms of the cache to nbs/arms/, so that they can be committed before the chapter is stored."
+    ("Add the finished arms of the cache to nbs/arms/, so that they can be committed "
+     "before the chapter is stored.")
     from weightbook.book.arms import arms_file, committed_arms, finished_arms
     from weightbook.book.settings import write_atomic
 
@@ -381,7 +393,8 @@ def keep_arms(
         before = committed_arms(name)
     records = before | {record["stamp"]["key"]: record for record in finished_arms(name, settings=settings)}
     write_atomic(target, arms_file(list(records.values())))
-    _err().print(f"{len(records) - len(before)} arms added to {len(before)} in nbs/arms/{name}.json", markup=False)
+    _err().print(f"{len(records) - len(before)} arms added to {len(before)} in nbs/arms/{name}.json",
+                 markup=False)
 
 # %% ../../nbs/book/cli.ipynb #b89ee4f2
 def _module_of(
@@ -439,7 +452,8 @@ def _python(
     **keywords: Any,  # for subprocess.run
 ) -> subprocess.CompletedProcess:
     "Run Python code in another process, in the clone"
-    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}  # it turns the export off
+    # it turns the export off
+    environment = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     keywords = {"cwd": checkout(), "env": environment} | keywords
     return subprocess.run([sys.executable, "-c", code, *arguments], **keywords)
 
@@ -499,7 +513,9 @@ def serve(
     from weightbook.book.site import serve as serve_site
 
     try:
-        serve_site(port, ready=lambda address: _out().print(f"the book is at {address} (Ctrl-C stops)", markup=False))
+        serve_site(
+            port,
+            ready=lambda address: _out().print(f"the book is at {address} (Ctrl-C stops)", markup=False))
     except OSError as error:
         raise _fail(str(error)) from error
 
@@ -581,9 +597,12 @@ def doctor() -> None:
     rows = [("python", f"{platform.python_version()} at {sys.executable}"), *_package_rows()]
     if _present(["torch"])[0]:
         rows += [("device", _device_row(settings)), ("triton", _triton_row())]
-    rows += [("profile", f"{settings.profile}, seed {settings.seed}"), ("offline", "yes" if settings.offline else "no")]
-    rows += [("data", _folder_row(settings.data)), ("cache", _folder_row(settings.cache)), ("clone", str(find_root()))]
-    rows += [("quarto", _program_row("quarto")), ("chromium", _program_row("chromium", "chromium-browser", "chrome"))]
+    rows += [("profile", f"{settings.profile}, seed {settings.seed}"),
+             ("offline", "yes" if settings.offline else "no")]
+    rows += [("data", _folder_row(settings.data)),
+             ("cache", _folder_row(settings.cache)), ("clone", str(find_root()))]
+    rows += [("quarto", _program_row("quarto")),
+             ("chromium", _program_row("chromium", "chromium-browser", "chrome"))]
     _print_table(("", "found"), rows, "This machine")
     if _present(_requirements()[""])[1]:
         raise typer.Exit(1)
@@ -601,7 +620,7 @@ def _check_stamps() -> str:
 
     return "\n".join(stale_notebooks())
 
-
+# %% ../../nbs/book/cli.ipynb #7b740e5c
 def _check_readme() -> str:
     from weightbook.book.front import write_readme
 
@@ -627,7 +646,8 @@ def check() -> None:
     for name, run in _CHECKS.items():
         started = time.perf_counter()
         complaint = run()
-        _out().print(f"{'failed' if complaint else 'ok':7}{name} ({time.perf_counter() - started:.1f} s)", markup=False)
+        _out().print(f"{'failed' if complaint else 'ok':7}{name} ({time.perf_counter() - started:.1f} s)",
+                     markup=False)
         if complaint:
             failed.append(name)
             _err().print(complaint, markup=False, soft_wrap=True)
@@ -637,7 +657,8 @@ def check() -> None:
 # %% ../../nbs/book/cli.ipynb #97de4b9a
 def _test_environment() -> dict[str, str]:
     "Quick, offline, one thread for each worker; nothing is stored"
-    mine = {"WEIGHTBOOK_PROFILE": "quick", "WEIGHTBOOK_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "WEIGHTBOOK_SAVE": "0"}
+    mine = {"WEIGHTBOOK_PROFILE": "quick", "WEIGHTBOOK_OFFLINE": "1",
+            "HF_HUB_OFFLINE": "1", "WEIGHTBOOK_SAVE": "0"}
     threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     kept = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     return kept | mine | threads
@@ -650,9 +671,8 @@ def _working_tree() -> str | None:
     done = subprocess.run(["git", "status", "--porcelain"], cwd=checkout(), capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else None
 
-
+# %% ../../nbs/book/cli.ipynb #474a6282
 _CHANGED = "the run changed the working tree: see git status"
-
 
 # %% ../../nbs/book/cli.ipynb #00c0ea09
 def _stream(
@@ -660,7 +680,8 @@ def _stream(
     each: Callable[[str], bool], # gets a line; True shows it
 ) -> int:                   # its exit status
     "Run a program and pass on what it writes to standard output, line by line"
-    run = subprocess.Popen(command, cwd=checkout(), env=_test_environment(), stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(command, cwd=checkout(),
+                           env=_test_environment(), stdout=subprocess.PIPE, text=True)
     for line in run.stdout:
         if each(line.rstrip("\n")):
             print(line, end="", flush=True)
@@ -710,9 +731,9 @@ _CLOSING = re.compile(r"^=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s.*$|^no tests ran in
 
 # %% ../../nbs/book/cli.ipynb #b00c1c88
 def _test_pytest(
-    workers: int,              # processes
-    arguments: Sequence[str],  # of pytest
-    ran: Callable[[str], None], # reads every line
+    workers: int,             # processes
+    arguments: Sequence[str], # of pytest
+    ran: Callable[[str], None], # reads each line
 ) -> tuple[bool, str]:         # whether all is well, and pytest's closing line
     "The tests in `tests/`"
     closing = []
@@ -730,7 +751,7 @@ def _test_pytest(
 
 # %% ../../nbs/book/cli.ipynb #ec7fe127
 def _workers(
-    asked: int | None, # as given; None: the cores that this process may use, and 1 on a GPU, which they would share
+    asked: int | None, # as given; None: the cores this process may use; 1 on a GPU, which they would share
 ) -> int:              # processes
     if asked:
         return asked
@@ -753,9 +774,11 @@ def _conclude(
 _Workers = Annotated[int | None, typer.Option(help="Processes; default: all cores, 1 on a GPU.", min=1)]
 _Cells = Annotated[bool, typer.Option(help="Run the notebooks' cells.")]
 _Pytest = Annotated[list[str] | None, typer.Argument(help="Arguments for pytest, after --.")]
-_One = Annotated[str | None, typer.Option(help="One chapter: notebook, tests, breaks, recipe, and what it imports.")]
+_One = Annotated[str | None, typer.Option(
+    help="One chapter: notebook, tests, breaks, recipe, and what it imports.")]
 _Slow = Annotated[bool, typer.Option("--slow", help="Recipes and the sweep of all pages in a browser too.")]
-_Store = Annotated[bool, typer.Option("--store", help="Keep cells and sizes of the notebooks in tests/records.")]
+_Store = Annotated[bool, typer.Option("--store",
+                                      help="Keep cells and sizes of the notebooks in tests/records.")]
 
 # %% ../../nbs/book/cli.ipynb #d11298cf
 @app.command()

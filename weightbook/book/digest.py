@@ -37,12 +37,13 @@ import weightbook
 _SILENT = {"ctx", "type_comment", "type_ignores", "kind", "returns"}
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
-
+# %% ../../nbs/book/digest.ipynb #891a0187
 def _is_text(node: ast.AST) -> bool:
     "Whether a statement is a bare string, as a docstring is"
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str))
 
-
+# %% ../../nbs/book/digest.ipynb #40254499
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     "The fields of a syntax node that decide what it does"
     for name in node._fields:
@@ -59,7 +60,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 def plain(
     node: Any,  # a syntax tree, or a list or a constant of one
 ) -> Any:       # nested lists of text
-    "A syntax tree without docstrings, annotations, comments and positions; the same under every supported Python"
+    "A syntax tree without docstrings, annotations, comments and positions; the same under every Python"
     if isinstance(node, list):
         return [plain(item) for item in node]
     if not isinstance(node, ast.AST):
@@ -93,12 +94,13 @@ def _parsed(filename: str, text: str) -> tuple[dict, dict]:
 # %% ../../nbs/book/digest.ipynb #e186a570
 def _among(trees: list[ast.AST], code: types.CodeType) -> list[ast.AST]:
     "The smallest of several trees on one line that holds the first instruction of `code`"
-    places = [p for p in code.co_positions() if p[0] == code.co_firstlineno and p[2] is not None and p[2] != p[3]]
+    places = [p for p in code.co_positions()
+              if p[0] == code.co_firstlineno and p[2] is not None and p[2] != p[3]]
     at = min((p[2] for p in places), default=0)
     holds = [t for t in trees if t.col_offset <= at <= t.end_col_offset or t.end_lineno > t.lineno]
     return sorted(holds, key=lambda t: t.end_col_offset - t.col_offset)[:1]
 
-
+# %% ../../nbs/book/digest.ipynb #d24b0ee4
 def _text_of(code: types.CodeType, space: dict) -> tuple[str, bool]:
     "The text of the file that holds `code`, and whether it lies on disk, where it may have changed"
     path = Path(code.co_filename)
@@ -108,10 +110,10 @@ def _text_of(code: types.CodeType, space: dict) -> tuple[str, bool]:
 
 # %% ../../nbs/book/digest.ipynb #563739e2
 def _rewritten(space: dict) -> bool:
-    "Whether a module's assertions were rewritten by pytest, so that its code is not what its file compiles to"
+    "Whether pytest rewrote a module's assertions, so that its code is not what its file compiles to"
     return type(space.get("__loader__")).__name__ == "AssertionRewritingHook"
 
-
+# %% ../../nbs/book/digest.ipynb #67dfefc0
 def tree_of(
     code: types.CodeType,  # of a function or lambda
     space: dict,           # its globals
@@ -136,9 +138,10 @@ def loaded_names(
 ) -> frozenset[str]:       # names of globals and builtins
     "The global names that a function and the functions inside it load"
     own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return frozenset(own).union(*(loaded_names(const) for const in code.co_consts if isinstance(const, types.CodeType)))
+    return frozenset(own).union(
+        *(loaded_names(const) for const in code.co_consts if isinstance(const, types.CodeType)))
 
-
+# %% ../../nbs/book/digest.ipynb #092299b4
 def dotted_names(
     tree: ast.AST,     # of a function
     names: set[str],   # global names
@@ -159,15 +162,17 @@ def dotted_names(
 _PLACES = (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
 _FOREIGN = tuple(os.path.realpath(place) + os.sep for place in _PLACES if place)
 _HOME = os.path.realpath(Path(weightbook.__file__).parent) + os.sep
-_MACHINERY = tuple(os.path.join(_HOME, "book", name) for name in ("arms.py", "digest.py"))  # keeps results, and makes none
+# keeps results, and makes none
+_MACHINERY = tuple(os.path.join(_HOME, "book", name) for name in ("arms.py", "digest.py"))
 
-
+# %% ../../nbs/book/digest.ipynb #b52bbf0f
 @functools.lru_cache(maxsize=8192)
 def is_ours(
     filename: str,  # as a code object or module gives it
 ) -> bool:          # True for this package, pages, tests and a reader's own scripts
     "Whether a file is followed: everything outside of Python's and the installed packages' folders"
-    if filename.startswith("<"):  # a cell of a shell has its text at hand; code that a library has made up has none
+    # a cell of a shell has its text at hand; code that a library has made up has none
+    if filename.startswith("<"):
         return filename.startswith("<ipython")
     path = os.path.realpath(filename)
     return path not in _MACHINERY and (path.startswith(_HOME) or not path.startswith(_FOREIGN))
@@ -177,7 +182,7 @@ def _module_is_ours(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     return module.__name__ == "__main__" or file is not None and is_ours(file)
 
-
+# %% ../../nbs/book/digest.ipynb #843b105d
 def _class_is_ours(kind: type) -> bool:
     "Whether a class was written in a file of ours, or on a page"
     module = sys.modules.get(kind.__module__)
@@ -185,13 +190,14 @@ def _class_is_ours(kind: type) -> bool:
         return kind.__module__ not in sys.stdlib_module_names
     return getattr(module, "__file__", None) is not None and is_ours(module.__file__)
 
-
+# %% ../../nbs/book/digest.ipynb #418b5640
 assert is_ours(weightbook.__file__) and not is_ours(ast.__file__) and not _class_is_ours(dict)
 
 # %% ../../nbs/book/digest.ipynb #377b2867
-IGNORED = {"jobs", "n_jobs", "workers", "progress", "verbose", "JOBS", "N_JOBS"}  # how many at once, and what is shown
+# how many at once, and what is shown
+IGNORED = {"jobs", "n_jobs", "workers", "progress", "verbose", "JOBS", "N_JOBS"}
 
-
+# %% ../../nbs/book/digest.ipynb #d50c6bc7
 def _sha(*parts: Any) -> str:
     "32 hexadecimal digits over parts that are text, bytes, or print as what they are"
     digest = hashlib.sha256()
@@ -206,7 +212,7 @@ class Reach:
 
     def __init__(
         self,
-        lenient: bool = False,  # True: what has no content stands for itself by kind, instead of being refused
+        lenient: bool = False,  # True: what has no content stands for itself by kind
     ):
         self.lenient = lenient
         self.names: dict[str, Any] = {}    # qualified name -> function or class of ours
@@ -237,7 +243,8 @@ class Reach:
 def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     "A function: its tree, defaults, closure, and what its names lead to"
     code = f.__code__
-    if not is_ours(code.co_filename):  # such as the wrapper that torch.no_grad() puts around a function of ours
+    # such as the wrapper that torch.no_grad() puts around a function of ours
+    if not is_ours(code.co_filename):
         inner = getattr(f, "__wrapped__", None)
         return _sha("foreign", code.co_qualname, f.__module__ if inner is None else reach(inner))
     tree = tree_of(code, f.__globals__)
@@ -245,14 +252,15 @@ def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     if not os.path.exists(code.co_filename):
         reach.pages[code.co_filename] = _text_of(code, f.__globals__)[0]
     defaults = [reach(value) for value in f.__defaults__ or ()]
-    keywords = [(name, reach(value)) for name, value in sorted((f.__kwdefaults__ or {}).items()) if name not in IGNORED]
+    keywords = [(name, reach(value))
+                for name, value in sorted((f.__kwdefaults__ or {}).items()) if name not in IGNORED]
     cells = sorted(zip(code.co_freevars, f.__closure__ or (), strict=True))
     closure = [(name, reach(_content(cell))) for name, cell in cells if name not in IGNORED]
     names = dotted_names(tree, loaded_names(code) - IGNORED)
     followed = [(*parts, _follow(parts, f.__globals__, reach)) for parts in names]
     return _sha("function", plain(_without_defaults(tree)), defaults, keywords, closure, followed)
 
-
+# %% ../../nbs/book/digest.ipynb #2df62b1e
 def _without_defaults(tree: ast.AST) -> ast.AST:
     "The tree of a function whose defaults are digested as values"
     bare = copy.copy(tree)
@@ -260,7 +268,7 @@ def _without_defaults(tree: ast.AST) -> ast.AST:
     bare.args.defaults, bare.args.kw_defaults = [], []
     return bare
 
-
+# %% ../../nbs/book/digest.ipynb #71f8e9f8
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -291,15 +299,16 @@ def _digest_class(kind: type, reach: Reach) -> str:
     reach.names[f"{kind.__module__}.{kind.__qualname__}"] = kind
     own = vars(kind)
     members = [(name, _member(value, reach)) for name, value in sorted(own.items()) if _counts(name, value)]
-    fields = [(name, "ClassVar" in str(note), "InitVar" in str(note)) for name, note in own.get("__annotations__", {}).items()]
+    fields = [(name, "ClassVar" in str(note), "InitVar" in str(note))
+              for name, note in own.get("__annotations__", {}).items()]
     made = [getattr(own.get("__dataclass_params__"), name, None) for name in _DATACLASS]
     bases = [reach(base) for base in kind.__bases__]
     return _sha("class", kind.__qualname__, bases, reach(type(kind)), made, fields, members)
 
-
+# %% ../../nbs/book/digest.ipynb #342c38f4
 _DATACLASS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")  # what every supported Python records
 
-
+# %% ../../nbs/book/digest.ipynb #b29ac639
 def _counts(name: str, value: Any) -> bool:
     "Whether a member was written by us, and not generated for the class"
     if isinstance(value, types.FunctionType):
@@ -307,7 +316,7 @@ def _counts(name: str, value: Any) -> bool:
     generated = name.startswith("__") and name.endswith("__") or name.startswith("_abc_")
     return not generated and not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType)
 
-
+# %% ../../nbs/book/digest.ipynb #43c756c6
 def _member(value: Any, reach: Reach) -> str:
     "A member of a class; descriptors of other packages stand for themselves by kind"
     foreign = not _class_is_ours(type(value)) and hasattr(type(value), "__get__")
@@ -325,9 +334,10 @@ def _repr(value: Any, reach: Reach) -> str:
 
 def _sequence(value: Any, reach: Reach) -> str:
     kind = type(value)
-    return _sha("sequence", reach(kind) if _class_is_ours(kind) else kind.__name__, [reach(item) for item in value])
+    return _sha("sequence", reach(kind) if _class_is_ours(kind) else kind.__name__,
+                [reach(item) for item in value])
 
-
+# %% ../../nbs/book/digest.ipynb #cb9f0ee0
 def _mapping(value: Mapping, reach: Reach) -> str:
     return _sha("mapping", type(value).__name__, [(reach(key), reach(item)) for key, item in value.items()])
 
@@ -335,19 +345,22 @@ def _mapping(value: Mapping, reach: Reach) -> str:
 def _context(value: contextvars.ContextVar, reach: Reach) -> str:
     return _sha("context", value.name, reach(value.get(None)))
 
-
+# %% ../../nbs/book/digest.ipynb #217cbb8a
 def _module(module: types.ModuleType, reach: Reach) -> str:
     "A module that is handed around whole: everything that it defines, or the name of a foreign one"
     if not _module_is_ours(module):
         return _sha("module", module.__name__)
-    own = [(name, v) for name, v in sorted(vars(module).items()) if getattr(v, "__module__", 0) == module.__name__]
+    own = [(name, v) for name, v in sorted(vars(module).items())
+           if getattr(v, "__module__", 0) == module.__name__]
     return _sha("module", [(name, reach(v)) for name, v in own])
 
 # %% ../../nbs/book/digest.ipynb #e52862f2
 _PLAIN = bool | int | float | complex | str | bytes | None | range | slice | date | Decimal | Fraction
-_PLAIN |= type(Ellipsis) | type(NotImplemented) | types.GenericAlias | types.UnionType | type(Sequence[int]) | type(Any)
+_PLAIN |= (type(Ellipsis) | type(NotImplemented) | types.GenericAlias
+           | types.UnionType | type(Sequence[int]) | type(Any))
 _PLAIN |= type(Callable[..., Any]) | type(int | None)
-_BUILTIN = types.BuiltinFunctionType | types.MethodWrapperType | types.WrapperDescriptorType | types.MethodDescriptorType
+_BUILTIN = (types.BuiltinFunctionType | types.MethodWrapperType
+            | types.WrapperDescriptorType | types.MethodDescriptorType)
 _WRITERS: list[tuple[Any, Callable[[Any, Reach], str]]] = [
     (enum.Enum, lambda v, reach: _sha("enum", reach(type(v)), v.name)),
     (_PLAIN, _repr),
@@ -355,7 +368,8 @@ _WRITERS: list[tuple[Any, Callable[[Any, Reach], str]]] = [
     (contextvars.ContextVar, _context),
     (_BUILTIN | types.ClassMethodDescriptorType, lambda v, reach: _sha("builtin", v.__qualname__)),
     (types.MethodType, lambda v, reach: _sha("method", reach(v.__func__), reach(v.__self__))),
-    (functools.partial, lambda v, reach: _sha("partial", reach(v.func), reach(v.args), reach(dict(v.keywords)))),
+    (functools.partial,
+     lambda v, reach: _sha("partial", reach(v.func), reach(v.args), reach(dict(v.keywords)))),
     (classmethod | staticmethod, lambda v, reach: _sha(type(v).__name__, reach(v.__func__))),
     (property, lambda v, reach: _sha("property", *(reach(f) for f in (v.fget, v.fset, v.fdel)))),
     (functools.cached_property, lambda v, reach: _sha("property", reach(v.func))),
@@ -382,7 +396,7 @@ def _array(value: Any, reach: Reach) -> str | None:
         return _sha("numpy", str(value))
     return None
 
-
+# %% ../../nbs/book/digest.ipynb #f5b982f3
 def _tensor(value: Any, reach: Reach) -> str | None:
     "Torch's tensors, types and devices; None for anything else"
     if type(value).__module__.partition(".")[0] != "torch":
@@ -390,21 +404,22 @@ def _tensor(value: Any, reach: Reach) -> str | None:
     import torch
 
     if isinstance(value, torch.Tensor):
-        raw = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+        raw = (value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+               if value.numel() else b"")
         return _sha("tensor", str(value.dtype), tuple(value.shape), raw)
     named = torch.dtype | torch.device | torch.Size | torch.memory_format | torch.layout
     return _sha("torch", str(value).partition(":")[0]) if isinstance(value, named) else None
 
 # %% ../../nbs/book/digest.ipynb #7dc99539
 def _wrapped(value: Any, reach: Reach) -> str | None:
-    "What a decorator of another package has put around a function: `functools.cache`, `triton.jit`, a custom operator"
+    "What a foreign decorator has put around a function: `functools.cache`, `triton.jit`, a custom operator"
     for name in ("__wrapped__", "fn", "_init_fn"):
         inner = getattr(value, name, None)
         if isinstance(inner, types.FunctionType | type) or name == "__wrapped__" and callable(inner):
             return _sha("wrapped", type(value).__qualname__, reach(inner))
     return None
 
-
+# %% ../../nbs/book/digest.ipynb #6903920a
 def _instance(value: Any, reach: Reach) -> str | None:
     "An object of a class of ours: what its `__digest__` returns, or else its attributes"
     kind = type(value)
@@ -429,7 +444,7 @@ def _foreign(value: Any, reach: Reach) -> str | None:
                 return _sha("foreign object", root, name)
     return None
 
-
+# %% ../../nbs/book/digest.ipynb #4eb554f3
 def _digest_value(value: Any, reach: Reach) -> str:
     "Everything that is neither a function nor a class"
     for kind, write in _WRITERS:
@@ -447,7 +462,7 @@ def _digest_value(value: Any, reach: Reach) -> str:
 # %% ../../nbs/book/digest.ipynb #7fa22e96
 def page_imports(
     sources: Sequence[str],  # code cells
-) -> dict[str, tuple[str, str | None]]:  # name on the page -> module, and the name in it (None: the module itself)
+) -> dict[str, tuple[str, str | None]]:  # name on the page -> module, name in it (None: itself)
     "What the cells of a page import from this package; cells that are no plain Python are passed over"
     found = {}
     for source in sources:
@@ -459,7 +474,8 @@ def page_imports(
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weightbook":
                 found |= {a.asname or a.name: (node.module, a.name) for a in node.names}
             elif isinstance(node, ast.Import):
-                found |= {a.asname or a.name: (a.name, None) for a in node.names if a.name.startswith("weightbook.")}
+                found |= {a.asname or a.name: (a.name, None)
+                          for a in node.names if a.name.startswith("weightbook.")}
     return found
 
 # %% ../../nbs/book/digest.ipynb #f34820bf

@@ -11,6 +11,8 @@ import inspect
 import io
 import tokenize
 import types
+
+# %% ../../nbs/book/docments.ipynb #90aa9564
 from typing import Any
 
 # %% ../../nbs/book/docments.ipynb #2ec85c63
@@ -19,12 +21,15 @@ def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
-
+# %% ../../nbs/book/docments.ipynb #2203300f
 def _sections(node: ast.FunctionDef, comments: dict[int, str], owner: str = "") -> str:
     "Parameters, what is returned and what is raised, in NumPy's layout"
-    arguments = [x for x in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if x.arg not in ("self", "cls")]
-    defaults = dict(zip([x.arg for x in reversed((*node.args.posonlyargs, *node.args.args))], reversed(node.args.defaults)))  # noqa: B905
-    defaults |= {x.arg: d for x, d in zip(node.args.kwonlyargs, node.args.kw_defaults) if d is not None}  # noqa: B905
+    arguments = [x for x in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+                 if x.arg not in ("self", "cls")]
+    defaults = dict(zip([x.arg for x in reversed((*node.args.posonlyargs, *node.args.args))],  # noqa: B905
+                        reversed(node.args.defaults)))
+    defaults |= {x.arg: d for x, d in zip(node.args.kwonlyargs, node.args.kw_defaults)  # noqa: B905
+                 if d is not None}
     one_line = node.returns is not None and arguments and arguments[-1].end_lineno == node.returns.end_lineno
     rows = []
     for x in arguments:
@@ -48,15 +53,18 @@ def _raises(node: ast.FunctionDef) -> str:
         found |= {"TypeError", "ValueError"}
     if any(isinstance(x, ast.Name) and x.id == "typed" for x in node.decorator_list):
         found.add("TypeError")
-    return f"\n\nRaises\n------\n{', '.join(sorted(found))}\n    What is wrong with which argument" if found else ""
+    return (f"\n\nRaises\n------\n{', '.join(sorted(found))}\n    What is wrong with which argument"
+            if found else "")
 
-
+# %% ../../nbs/book/docments.ipynb #5613c56a
 def _fields(node: ast.ClassDef, comments: dict[int, str]) -> str:
     "The annotated fields of a record"
     rows = []
     for x in node.body:
-        if isinstance(x, ast.AnnAssign) and isinstance(x.target, ast.Name) and not x.target.id.startswith("_"):
-            rows += [f"{x.target.id} : {ast.unparse(x.annotation)}", f"    {comments.get(x.end_lineno, '')}".rstrip()]
+        if (isinstance(x, ast.AnnAssign) and isinstance(x.target, ast.Name)
+                and not x.target.id.startswith("_")):
+            rows += [f"{x.target.id} : {ast.unparse(x.annotation)}",
+                     f"    {comments.get(x.end_lineno, '')}".rstrip()]
     return "\n\nAttributes\n----------\n" + "\n".join(filter(None, rows)) if rows else ""
 
 # %% ../../nbs/book/docments.ipynb #ea51807a
@@ -70,7 +78,7 @@ def _append(target: Any, text: str) -> None:
         except (AttributeError, TypeError):  # a built-in type
             pass
 
-
+# %% ../../nbs/book/docments.ipynb #7555736e
 def document(
     module: types.ModuleType,  # an imported module of the package
 ) -> None:
@@ -83,11 +91,12 @@ def document(
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name in names:
             _document_class(names[node.name], node, comments)
 
-
+# %% ../../nbs/book/docments.ipynb #8577d9c7
 def _document_class(owner: type, node: ast.ClassDef, comments: dict[int, str]) -> None:
     "The class with the parameters of its constructor or its fields, and its public methods"
     methods = {x.name: x for x in node.body if isinstance(x, ast.FunctionDef)}
-    start = _sections(methods["__init__"], comments, node.name) if "__init__" in methods else _fields(node, comments)
+    start = (_sections(methods["__init__"], comments, node.name)
+             if "__init__" in methods else _fields(node, comments))
     for name, method in methods.items():
         if not name.startswith("_") and name in vars(owner):
             _append(vars(owner)[name], _sections(method, comments))

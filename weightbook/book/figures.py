@@ -15,7 +15,7 @@ import numpy as np
 
 # %% ../../nbs/book/figures.ipynb #027671c8
 from .checks import check_choice
-from .tables import Table, compare_table, format_value, table  # noqa: F401  chapters import them from here
+from .tables import Table, compare_table, format_value, table  # noqa: F401  for chapters
 
 # %% ../../nbs/book/figures.ipynb #2aad6bc9
 PALETTE: dict[str, str] = {
@@ -38,7 +38,8 @@ _CYCLE = tuple(colour for name, colour in PALETTE.items() if name != "grey")
 # %% ../../nbs/book/figures.ipynb #689dcef9
 _RC = {
     "figure.figsize": (7.0, 3.4), "figure.dpi": 144, "figure.constrained_layout.use": True,
-    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "font.family": "DejaVu Sans",
+    "figure.facecolor": "white", "savefig.facecolor": "white",
+    "axes.facecolor": "white", "font.family": "DejaVu Sans",
     "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "text.color": PALETTE["ink"], "axes.labelcolor": PALETTE["ink"], "axes.edgecolor": PALETTE["grey"],
     "xtick.color": PALETTE["ink"], "ytick.color": PALETTE["ink"],
@@ -57,7 +58,8 @@ def use_style() -> None:
 
     mpl.rcdefaults()
     mpl.rcParams.update(_RC)
-    mpl.rcParams["axes.prop_cycle"] = cycler(color=_CYCLE) + cycler(linestyle=list(islice(cycle(_LINES), len(_CYCLE))))
+    mpl.rcParams["axes.prop_cycle"] = (cycler(color=_CYCLE)
+                                       + cycler(linestyle=list(islice(cycle(_LINES), len(_CYCLE)))))
     _SEEN.clear()
     _use_inline_svg()
 
@@ -96,7 +98,7 @@ def plot_band(
     x: Sequence[float],  # shape (X,)
     runs,                # shape (R, X) or (X,): one row a run, finite
     *, label: str,       # legend entry; decides colour, marker and dash through `style_of`
-    band: str = "se",    # "se": mean ± standard error, "sd": mean ± standard deviation, "range": smallest to largest
+    band: str = "se",    # about the mean: "se" standard error, "sd" standard deviation, "range" all
     **options,           # passed on to `ax.plot`
 ):                       # the line drawn (matplotlib `Line2D`)
     "Draw the mean of `runs` with markers, and a band around it when there are two runs or more"
@@ -113,13 +115,15 @@ def _curve_data(x, runs) -> tuple[np.ndarray, np.ndarray]:
     "`x` as (X,) and `runs` as (R, X), or a ValueError that says what does not fit"
     x, runs = np.asarray(x, dtype=float), np.atleast_2d(np.asarray(runs, dtype=float))
     if x.ndim != 1 or runs.ndim != 2 or runs.shape[1] != len(x) or not runs.size:
-        raise ValueError(f"`runs` must be (R, X) with X = len(x), got shape {runs.shape} for x of shape {x.shape}")
+        raise ValueError(
+            f"`runs` must be (R, X) with X = len(x), got shape {runs.shape} for x of shape {x.shape}")
     bad = int((~np.isfinite(runs)).sum())
     if bad:
-        raise ValueError(f"`runs` must be finite, got {bad} values that are not; leave diverged runs out and say so")
+        raise ValueError(
+            f"`runs` must be finite, got {bad} values that are not; leave diverged runs out and say so")
     return x, runs
 
-
+# %% ../../nbs/book/figures.ipynb #4624ad94
 def _band_edges(runs: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray]:
     "Lower and upper edge of the band, each of shape (X,)"
     if band == "range":
@@ -139,9 +143,11 @@ def paper_line(
     look = {"color": PALETTE["grey"], "linestyle": (0, (4, 3)), "linewidth": 1.0, "zorder": 1.5}
     text = {"color": PALETTE["grey"], "fontsize": 9, "textcoords": "offset points"}
     if axis == "y":
-        ax.annotate(label, (1, value), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), va="center", ha="left", **text)
+        ax.annotate(label, (1, value), xycoords=ax.get_yaxis_transform(),
+                    xytext=(4, 0), va="center", ha="left", **text)
         return ax.axhline(value, **look)
-    ax.annotate(label, (value, 1), xycoords=ax.get_xaxis_transform(), xytext=(3, -2), va="top", ha="left", **text)
+    ax.annotate(label, (value, 1), xycoords=ax.get_xaxis_transform(),
+                xytext=(3, -2), va="top", ha="left", **text)
     return ax.axvline(value, **look)
 
 # %% ../../nbs/book/figures.ipynb #610b9e04
@@ -149,7 +155,7 @@ def grouped_bars(
     ax,                            # matplotlib axes
     groups: Sequence[str],         # G names under the x axis
     series: Mapping[str, Sequence],  # legend entry -> G values; None or NaN: not measured
-    *, errors: Mapping[str, Sequence] | None = None,  # legend entry -> G half-widths, or (2, G) distances down and up
+    *, errors: Mapping[str, Sequence] | None = None,  # legend entry -> G half-widths or (2, G) down and up
     fmt: str | None = None,        # format of the number above each bar, as in "{:.1f}"; None: no numbers
     width: float = 0.8,            # share of the group's room that its bars fill; between 0 and 1
 ) -> None:
@@ -187,7 +193,7 @@ def _bar_errors(label: str, errors: Mapping[str, Sequence] | None, count: int) -
         return None
     return np.broadcast_to(np.nan_to_num(np.asarray(errors[label], dtype=float)), (2, count))
 
-
+# %% ../../nbs/book/figures.ipynb #3dd1a656
 def _label_bars(ax, at: np.ndarray, heights: np.ndarray, spread: np.ndarray | None, fmt: str | None) -> None:
     "Write each bar's number beyond its end, and n/a where there is no bar"
     down, up = np.zeros((2, len(heights))) if spread is None else spread
@@ -195,5 +201,7 @@ def _label_bars(ax, at: np.ndarray, heights: np.ndarray, spread: np.ndarray | No
         text = "n/a" if np.isnan(height) else fmt and fmt.format(height)
         if not text:
             continue
-        end, shift, side = (height - lower, -2, "top") if height < 0 else (np.nan_to_num(height) + upper, 2, "bottom")
-        ax.annotate(text, (x, end), xytext=(0, shift), textcoords="offset points", ha="center", va=side, fontsize=9)
+        end, shift, side = ((height - lower, -2, "top") if height < 0
+                            else (np.nan_to_num(height) + upper, 2, "bottom"))
+        ax.annotate(text, (x, end), xytext=(0, shift),
+                    textcoords="offset points", ha="center", va=side, fontsize=9)

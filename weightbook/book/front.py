@@ -18,7 +18,8 @@ from typing import Any
 # %% ../../nbs/book/front.ipynb #c3e620b9
 from .arms import ArmsCost, arms_cost
 from .ledger import load_ledgers, summary
-from .pages import (PLAN, Part, alt_text, chapter_name, chapters, checkout, figures_of, find_notebook, front_matter,
+from .pages import (PLAN, Part, alt_text, chapter_name,
+                                   chapters, checkout, figures_of, find_notebook, front_matter,
                                    planned_chapters, read_notebook)
 from .settings import write_atomic
 
@@ -95,7 +96,8 @@ def _passport_rows(path: Path, outputs: Outputs) -> list[tuple[str, str, str]]:
         ("Paper", facts.get("paper", facts.get("title", "")), ""),
         ("Authors", facts.get("by", ""), ""),
         ("Published", published, ""),
-        ("arXiv", facts.get("arxiv", ""), f"https://arxiv.org/abs/{facts['arxiv']}" if "arxiv" in facts else ""),
+        ("arXiv", facts.get("arxiv", ""),
+         f"https://arxiv.org/abs/{facts['arxiv']}" if "arxiv" in facts else ""),
         ("Official code", code or "none found", link if link.startswith("https://") else ""),
         ("Its licence", facts.get("code-licence", ""), ""),
         ("Module", f"weightbook.{path.parent.name}.{chapter_name(path)}", ""),
@@ -108,7 +110,7 @@ def _passport_rows(path: Path, outputs: Outputs) -> list[tuple[str, str, str]]:
 def passport(
     chapter: str,  # the chapter's name, such as "wina"
     *, outputs: Outputs | None = None,  # None: what is stored
-) -> Shown:        # paper, authors, code, licence, module, what made the outputs, and how much of the paper held
+) -> Shown:        # paper, authors, code, licence, module, what made the outputs, how much held
     "A chapter's facts at a glance"
     path = find_notebook(chapter)
     outputs = outputs or _stored_outputs(path)
@@ -117,7 +119,8 @@ def passport(
     anchor = '<a href="{}">{}</a>'
     cells = [(a, anchor.format(link, html.escape(b)) if link else html.escape(b)) for a, b, link in rows]
     pairs = "".join(f"<div><dt>{a}</dt><dd>{b}</dd></div>" for a, b in [*cells, ("Claims", held.html)])
-    lines = [f"| {a} | {f'[{b}]({link})' if link else b} |" for a, b, link in [*rows, ("Claims", held.markdown, "")]]
+    lines = [f"| {a} | {f'[{b}]({link})' if link else b} |"
+             for a, b, link in [*rows, ("Claims", held.markdown, "")]]
     return Shown(f'<dl class="wb-passport">{pairs}</dl>', "\n".join(["| | |", "|---|---|", *lines]))
 
 # %% ../../nbs/book/front.ipynb #47552974
@@ -152,7 +155,8 @@ def book_rate() -> Shown:  # a bar with the share of each verdict, and the count
     bar = "".join(piece.format(verdict.replace(" ", "-"), n) for verdict, n in counts.items() if n)
     words = f"<p>{scope}: {_badges(counts).html}</p><p>{plan}</p>"
     block = f'<p class="wb-rate-main">{share}</p><div class="wb-bar" aria-hidden="true">{bar}</div>{words}'
-    return Shown(f'<div class="wb-rate">{block}</div>', f"**{share}** ({scope}: {_badges(counts).markdown}). {plan}")
+    return Shown(f'<div class="wb-rate">{block}</div>',
+                 f"**{share}** ({scope}: {_badges(counts).markdown}). {plan}")
 
 # %% ../../nbs/book/front.ipynb #7c26bfbd
 def _thumbnail(nb: dict, label: str) -> tuple[str, str, bytes] | None:
@@ -188,8 +192,10 @@ def _card(path: Path) -> Shown:
     image = f'<img src="{picture}" alt="{html.escape(figure[1])}" loading="lazy">' if figure else ""
     title, summary = html.escape(facts["title"]), html.escape(facts["summary"])
     block = (f'<li class="wb-card">{image}<p class="wb-card-part">{part.number} · {part.title}</p>'
-             f'<p class="wb-card-title"><a href="{link}">{title}</a></p><p>{summary}</p><p>{held.html}</p></li>')
-    return Shown(block, f"| [{facts['title']}]({link}) | {part.number} | {facts['summary']} | {held.markdown} |")
+             f'<p class="wb-card-title"><a '
+             f'href="{link}">{title}</a></p><p>{summary}</p><p>{held.html}</p></li>')
+    return Shown(block,
+                 f"| [{facts['title']}]({link}) | {part.number} | {facts['summary']} | {held.markdown} |")
 
 # %% ../../nbs/book/front.ipynb #52ea1522
 def chapter_link(
@@ -213,10 +219,12 @@ def chapter_cards() -> Shown:  # a grid of cards, or a table in Markdown
 def plan_table() -> Shown:  # one row a part
     "The chapters that are planned and not written, by part"
     rows = [(title, ", ".join(names)) for title, names in planned_chapters().items()]
-    body = "".join(f'<tr><th scope="row">{html.escape(a)}</th><td>{html.escape(b)}</td></tr>' for a, b in rows)
+    body = "".join(f'<tr><th scope="row">{html.escape(a)}</th><td>{html.escape(b)}</td></tr>'
+                   for a, b in rows)
     head = '<thead><tr><th scope="col">Part</th><th scope="col">Planned chapters</th></tr></thead>'
     table = f'<div class="wb-scroll"><table class="wb-table">{head}<tbody>{body}</tbody></table></div>'
-    return Shown(table, "\n".join(["| part | planned chapters |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]))
+    return Shown(
+        table, "\n".join(["| part | planned chapters |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]))
 
 # %% ../../nbs/book/front.ipynb #823d7701
 def bibtex(
@@ -224,8 +232,10 @@ def bibtex(
 ) -> str:         # one @misc entry made from the title cell
     "The paper of a chapter as a BibTeX entry"
     facts = front_matter(find_notebook(chapter))
-    fields = {"title": f"{{{facts.get('paper', facts['title'])}}}", "author": facts.get("by", "").replace(", ", " and ")}
-    fields |= {"year": facts.get("year", ""), "eprint": facts.get("arxiv", ""), "note": facts.get("venue", "")}
+    fields = {"title": f"{{{facts.get('paper', facts['title'])}}}",
+              "author": facts.get("by", "").replace(", ", " and ")}
+    fields |= {"year": facts.get("year", ""),
+               "eprint": facts.get("arxiv", ""), "note": facts.get("venue", "")}
     fields |= {"archiveprefix": "arXiv"} if "arxiv" in facts else {}
     lines = [f"  {key} = {{{value}}}," for key, value in fields.items() if value]
     return "\n".join([f"@misc{{{chapter}{facts.get('year', '')},", *lines, "}"])

@@ -11,7 +11,6 @@ import hashlib
 import html
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +76,8 @@ def relative_gap(
 ) -> float:  # >= 0; 0.1 is ten per cent
     "The distance of our value from the paper's, as a fraction of the paper's"
     if paper == 0:
-        raise ValueError("`paper` must not be 0: a relative gap to 0 has no meaning, compare the absolute one")
+        raise ValueError(
+            "`paper` must not be 0: a relative gap to 0 has no meaning, compare the absolute one")
     return abs(float(ours) - float(paper)) / abs(float(paper))
 
 # %% ../../nbs/book/ledger.ipynb #4c824cd7
@@ -182,19 +182,6 @@ def _validated(text: str, path: Path) -> dict[str, Any]:
             f"{'.'.join(map(str, found['loc'])) or 'file'}: {found['msg']}" for found in error.errors()[:5]
         ]
         raise ValueError(f"{path} is no ledger: {'; '.join(wrong)}") from error
-
-# %% ../../nbs/book/ledger.ipynb #dc796d2b
-def _outdated(text: str) -> bool:
-    "Whether a file has the first format, without conditions; for as long as `nbs/ledger` has such files"
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return False
-    return (
-        isinstance(found, dict)
-        and "format" not in found
-        and {"chapter", "claims", "source_hash"} <= set(found)
-    )
 
 # %% ../../nbs/book/ledger.ipynb #35e98aab
 _COLUMNS = {"id": "Claim", "claim": "What the paper says", "where": "Where", "paper": "Paper", "ours": "Ours"}
@@ -348,7 +335,8 @@ class _Recorded(_Claims):
         verdict = verdict_of(condition.state for condition in found)
         shown = [{"sentence": c.sentence, "state": c.state, "control": c.control} for c in found]
         check_choice("scale", scale, tuple(SCALES))
-        texts = {key: _text(key, text, empty=key == "note") for key, text in dict(ours=ours, at=at, note=note).items()}
+        texts = {key: _text(key, text, empty=key == "note")
+                 for key, text in dict(ours=ours, at=at, note=note).items()}
         row |= _EMPTY | texts | {"scale": scale, "verdict": verdict, "conditions": shown}
         return verdict
 
@@ -425,15 +413,8 @@ def load_ledgers(
     "The stored ledgers, ours or those of another machine; ValueError if a file is not a ledger"
     folder = checkout() / "nbs" / "ledger" if folder is None else Path(folder)
     order = [chapter_name(path) for path in chapters()] if find_root() else []
-    rank, ledgers = {name: place for place, name in enumerate(order)}, []
-    for path in sorted(folder.glob("*.json")):
-        if _outdated(text := path.read_text(encoding="utf-8")):
-            warnings.warn(
-                f"{path.name} has the first format and is left out until its chapter is run again",
-                stacklevel=2,
-            )
-        else:
-            ledgers.append(_validated(text, path))
+    rank = {name: place for place, name in enumerate(order)}
+    ledgers = [_validated(path.read_text(encoding="utf-8"), path) for path in sorted(folder.glob("*.json"))]
     return sorted(ledgers, key=lambda ledger: rank.get(ledger["chapter"], len(rank)))
 
 # %% ../../nbs/book/ledger.ipynb #b4f71fd8
@@ -445,7 +426,8 @@ def summary(
         return {verdict: sum(claim["verdict"] == verdict for claim in claims) for verdict in VERDICTS}
 
     by_chapter = {ledger["chapter"]: count(ledger["claims"]) for ledger in ledgers}
-    return {"overall": count([claim for ledger in ledgers for claim in ledger["claims"]]), "chapters": by_chapter}
+    return {"overall": count([claim for ledger in ledgers for claim in ledger["claims"]]),
+            "chapters": by_chapter}
 
 # %% ../../nbs/book/ledger.ipynb #fe327917
 _FILTER = """<script>
@@ -474,7 +456,7 @@ def _select(name: str, label: str, values: Sequence[str]) -> str:
     options = "".join(f"<option>{html.escape(value)}</option>" for value in values)
     return f'<label>{label} <select name="{name}"><option value="">all</option>{options}</select></label>'
 
-
+# %% ../../nbs/book/ledger.ipynb #23cb6e48
 @dataclass(frozen=True)
 class _Scoreboard:
     "The table of all claims with its filter"
@@ -485,7 +467,8 @@ class _Scoreboard:
         board = f"wb-board-{hashlib.sha256(table.encode()).hexdigest()[:8]}"
         names = dict.fromkeys(mark["chapter"] for mark in self.table.marks)
         form = _select("chapter", "Chapter", list(names)) + " " + _select("verdict", "Verdict", VERDICTS)
-        form += ' <label>Words <input type="search" name="words"></label> <output aria-live="polite"></output>'
+        form += (' <label>Words <input type="search" name="words"></label>'
+                 ' <output aria-live="polite"></output>')
         filter_form = f'<form class="wb-filter" hidden aria-label="Filter the claims">{form}</form>'
         return f'<div id="{board}">\n{filter_form}\n{table}\n{_FILTER.replace("BOARD", board)}\n</div>'
 

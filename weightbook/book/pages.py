@@ -31,7 +31,8 @@ class Part:
 
 # %% ../../nbs/book/pages.ipynb #2c44b7f1
 PLAN = (
-    Part("reparam", "I", "Reparameterised weights", ("Compander", "Weight standardization", "Weighted convolution")),
+    Part("reparam", "I", "Reparameterised weights",
+         ("Compander", "Weight standardization", "Weighted convolution")),
     Part("sharing", "II", "Shared weights", ("Mixture of supernets", "TangleNAS", "TinyCLIP", "Ponita")),
     Part("lowbit", "III", "Low-bit and sparse weights", ("AdaDim", "D2Quant", "GaussWS", "WINA")),
     Part("adapting", "IV", "Adapted and edited weights",
@@ -39,7 +40,8 @@ PLAN = (
     Part("weighting", "V", "Weighted losses and weighted examples",
          ("Weighted flow matching", "Weight-aware distillation", "Weighted capsules")),
     Part("estimation", "VI", "Weighted estimation and decisions",
-         ("DPP least squares", "Soundscape k-means", "Low-light pulse", "Tallying bandits", "Movable antennas")),
+         ("DPP least squares", "Soundscape k-means",
+          "Low-light pulse", "Tallying bandits", "Movable antennas")),
 )
 
 # %% ../../nbs/book/pages.ipynb #936e191f
@@ -58,7 +60,7 @@ def checkout(
 # %% ../../nbs/book/pages.ipynb #5311fe30
 def notebooks(
     root: str | Path | None = None, # the checkout; None: found
-) -> list[Path]:                    # every notebook of the book, sorted; hidden folders and scratch files left out
+) -> list[Path]:                    # every notebook of the book, sorted; not hidden or scratch files
     "The notebooks that become pages"
     nbs = checkout(root) / "nbs"
     hidden = lambda p: any(part[0] in "._" for part in p.relative_to(nbs).parts)  # noqa: E731
@@ -76,12 +78,12 @@ def _notebook_key(path: Path) -> str:
 
 # %% ../../nbs/book/pages.ipynb #b1227c78
 def _numbered(shared: bool) -> list[Path]:
-    "The numbered notebooks, part by part: those with the number 0, which a part's chapters share, or all others"
+    "The numbered notebooks, part by part: those numbered 0, which a part's chapters share, or all others"
     nbs = _notebook_folder()
     paths = [path for part in PARTS for path in sorted((nbs / part).glob("[0-9]*_*.ipynb"))]
     return [path for path in paths if bool(re.match("0+_", path.stem)) == shared]
 
-
+# %% ../../nbs/book/pages.ipynb #e2b0693f
 def chapters() -> list[Path]:  # paths of notebooks with a number from 1 on
     "All chapters of the book, part by part, in reading order"
     return _numbered(shared=False)
@@ -97,7 +99,8 @@ def find_notebook(
 ) -> Path:
     "The notebook of a chapter, or of any other page; ValueError with the nearest names if there is none"
     nbs = _notebook_folder()
-    keys = {_notebook_key(path): path for path in sorted(nbs.glob("*.ipynb")) + sorted(nbs.glob("[!_.]*/*.ipynb"))}
+    keys = {_notebook_key(path): path
+            for path in sorted(nbs.glob("*.ipynb")) + sorted(nbs.glob("[!_.]*/*.ipynb"))}
     folder, _, name = str(chapter).rpartition("/")
     name = re.sub(r"^\d+_|\.ipynb$", "", name)
     wanted = f"{folder}/{name}" if folder else name
@@ -107,13 +110,15 @@ def find_notebook(
     if matches:
         raise ValueError(f"`chapter` {chapter!r} could be {' or '.join(matches)}; add the folder")
     names = sorted({*keys, *(key.rpartition("/")[2] for key in keys)})
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5) or [_notebook_key(path) for path in chapters()]
-    raise ValueError(f"`chapter` must be a notebook of this book, got {chapter!r}; nearest: {', '.join(near)}")
+    near = (difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+            or [_notebook_key(path) for path in chapters()])
+    raise ValueError(
+        f"`chapter` must be a notebook of this book, got {chapter!r}; nearest: {', '.join(near)}")
 
 # %% ../../nbs/book/pages.ipynb #5320af37
 def front_matter(
     path: str | Path, # a notebook
-) -> dict[str, str]:  # title, summary and every `- key: value` line, values as text; empty without a title cell
+) -> dict[str, str]:  # title, summary, every `- key: value` line as text; empty without title cell
     "The facts in the title cell of a notebook"
     for cell in read_notebook(path)["cells"]:
         text = "".join(cell["source"])

@@ -25,7 +25,8 @@ from .arms import ArmsCost, arms_file, cost_of, read_arms
 from .digest import ChangedSince, page_digest
 from .front import Outputs, fill_passport, thumbnail_file, write_readme
 from .ledger import load_ledgers
-from .pages import (chapter_name, chapters, checkout, front_matter, notebooks, read_notebook, source_hash,
+from .pages import (chapter_name, chapters,
+                                   checkout, front_matter, notebooks, read_notebook, source_hash,
                                    write_notebook)
 from .settings import Settings, find_root, load_settings, versions, write_atomic
 
@@ -60,10 +61,13 @@ def _sections(nb: dict) -> list[str]:
 # %% ../../nbs/book/run.ipynb #64ecf619
 def _kernel_environment(settings: Settings, stage: Path | None, fresh: str) -> dict[str, str]:
     "Hand the settings down to the kernel; with a stage, its results are to be stored"
-    mine = {f"WEIGHTBOOK_{key.upper()}": str(getattr(settings, key)) for key in ("profile", "device", "seed", "cache")}
+    mine = {f"WEIGHTBOOK_{key.upper()}": str(getattr(settings, key))
+            for key in ("profile", "device", "seed", "cache")}
     mine |= {"WEIGHTBOOK_DATA": str(settings.data or ""), "WEIGHTBOOK_OFFLINE": str(int(settings.offline))}
-    mine |= {"WEIGHTBOOK_SAVE": str(int(stage is not None)), "WEIGHTBOOK_STAGE": str(stage or ""), "WEIGHTBOOK_FRESH": fresh}
-    quiet = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}  # no bars, and no advice about bars
+    mine |= {"WEIGHTBOOK_SAVE": str(int(stage is not None)),
+             "WEIGHTBOOK_STAGE": str(stage or ""), "WEIGHTBOOK_FRESH": fresh}
+    # no bars, and no advice about bars
+    quiet = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
     return {**os.environ, **mine} | (quiet if stage else {})
 
 # %% ../../nbs/book/run.ipynb #f083859a
@@ -91,7 +95,8 @@ def _run(
             progress(cell_index, len(nb.cells), sections[cell_index])
 
     client = NotebookClient(nb, timeout=timeout, kernel_name="python3", on_cell_start=started,
-                            resources={"metadata": {"path": str(folder)}}, skip_cells_with_tag="weightbook-skip",
+                            resources={"metadata": {"path": str(folder)}},
+                            skip_cells_with_tag="weightbook-skip",
                             extra_arguments=["--log-level=40"])
     where = lambda: f"{sections[at[0]] or 'top'}, cell {at[0]}"  # noqa: E731
     sockets = tempfile.TemporaryDirectory(prefix="weightbook-")
@@ -122,7 +127,7 @@ def _cleared(path: Path):
 def execute_notebook(
     path: str | Path,                  # the notebook
     *, settings: Settings,             # profile, device, seed, data and cache that the kernel sees
-    save: bool = False,                # store outputs, ledger, arms and races in the repository, together or not at all
+    save: bool = False,                # store outputs, ledger, arms and races, together or not at all
     fresh: str = "",                   # "all": make every arm anew; else keys of arms, separated by commas
     progress: Callable | None = None,  # called before each cell with (cell index, number of cells, section)
     timeout: float | None = None,      # seconds a cell may take; None: no limit
@@ -161,7 +166,7 @@ def _sources(nb: dict) -> list[str]:
     "The code cells of a notebook"
     return ["".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "code"]
 
-
+# %% ../../nbs/book/run.ipynb #49ad2e50
 def _digests(path: Path, root: Path) -> dict[str, str]:
     "What the outputs of a notebook depend on besides data and chance"
     live = front_matter(path).get("live")
@@ -171,7 +176,7 @@ def _digests(path: Path, root: Path) -> dict[str, str]:
 # %% ../../nbs/book/run.ipynb #8e8db706
 _BAR = re.compile(r"\d+%\|.*\||\d+(?:\.\d+)?(?:it|s)/(?:s|it)\b|\bit/s\]")
 
-
+# %% ../../nbs/book/run.ipynb #e554fad7
 def _without_bars(text: str) -> str:
     "Drop the lines of progress bars"
     lines = [line.rsplit("\r", 1)[-1] if not _BAR.search(line) else "" for line in text.split("\n")]
@@ -198,7 +203,8 @@ def machine_paths(
     private = {f"{p}{os.sep}" for p in (root, Path.home(), sys.prefix, tempfile.gettempdir())}
     found = []
     for n, cell in enumerate(nb["cells"]):
-        text = json.dumps([{k: o.get(k) for k in ("text", "data", "traceback")} for o in cell.get("outputs", [])])
+        text = json.dumps(
+            [{k: o.get(k) for k in ("text", "data", "traceback")} for o in cell.get("outputs", [])])
         found += [f"cell {n}: {path}" for path in sorted(private) if path in text]
     return found
 
@@ -221,8 +227,10 @@ class _Stage:
     "The results of one run on their way into the repository"
 
     def __init__(self, path: Path, settings: Settings, folder: Path):
-        self.path, self.settings, self.folder, self.root = path, settings, folder, checkout(find_root(path.parent))
-        self.digests = _digests(path, self.root)  # before the first cell, so that an edit during the run is noticed
+        self.path, self.settings, self.folder, self.root = (path, settings,
+                                                            folder, checkout(find_root(path.parent)))
+        # before the first cell, so that an edit during the run is noticed
+        self.digests = _digests(path, self.root)
 
     def commit(
         self,
@@ -231,7 +239,8 @@ class _Stage:
     ) -> None:
         "Put the notebook beside the other results, and move all of them into the repository"
         if _digests(self.path, self.root) != self.digests:
-            raise ChangedSince(f"{self.path.name}, or what it imports, was edited while it ran: nothing is stored")
+            raise ChangedSince(
+                f"{self.path.name}, or what it imports, was edited while it ran: nothing is stored")
         self._stage_arms()
         _stage_notebook(self, nb, seconds)
         moves = [p.relative_to(self.folder).as_posix() for p in sorted(self.folder.rglob("*")) if p.is_file()]
@@ -242,14 +251,15 @@ class _Stage:
     def _stage_arms(self) -> None:
         "One file of arms a chapter, out of the records that the kernel left"
         for chapter in sorted((self.folder / "arms").glob("*")):
-            records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(chapter.glob("*.json"))]
+            records = [json.loads(path.read_text(encoding="utf-8"))
+                       for path in sorted(chapter.glob("*.json"))]
             write_atomic(self.folder / "nbs" / "arms" / f"{chapter.name}.json", arms_file(records))
         shutil.rmtree(self.folder / "arms", ignore_errors=True)
 
 # %% ../../nbs/book/run.ipynb #2fea759b
 _MOVES = "moves.json"
 
-
+# %% ../../nbs/book/run.ipynb #abca666b
 def _move(folder: Path) -> None:
     "Move staged files to their places; may be done again after an interruption"
     moves = json.loads((folder / _MOVES).read_text(encoding="utf-8"))
@@ -257,7 +267,7 @@ def _move(folder: Path) -> None:
         write_atomic(Path(moves["root"]) / name, (folder / name).read_bytes())
     shutil.rmtree(folder)
 
-
+# %% ../../nbs/book/run.ipynb #860bb789
 def _finish_moves(stages: Path) -> None:
     "Finish the moves of runs that were interrupted in them"
     for moves in stages.glob(f"*/{_MOVES}"):
@@ -286,6 +296,7 @@ def _staged_ledger(folder: Path, chapter: str) -> dict | None:
     return found[0] if found else None
 
 
+# %% ../../nbs/book/run.ipynb #11e7508b
 def _staged_cost(folder: Path, chapter: str) -> ArmsCost:
     "What the arms that the run has used cost"
     path = folder / "nbs" / "arms" / f"{chapter}.json"
@@ -299,10 +310,12 @@ def _stage_notebook(stage: _Stage, nb: dict, seconds: float) -> None:
     path, chapter = stage.path, chapter_name(stage.path)
     _clean_outputs(nb)
     if paths := machine_paths(nb, stage.root):
-        raise ValueError(f"{path.name}: outputs name folders of this machine, nothing was stored: " + "; ".join(paths))
+        raise ValueError(
+            f"{path.name}: outputs name folders of this machine, nothing was stored: " + "; ".join(paths))
     mark = stamp(nb, settings=stage.settings, seconds=seconds, **stage.digests)
     clean_nb(nb, allowed_metadata_keys=["weightbook"], clean_ids=False)
-    fill_passport(nb, Outputs(mark, _staged_cost(stage.folder, chapter), _staged_ledger(stage.folder, chapter)))
+    fill_passport(nb,
+                  Outputs(mark, _staged_cost(stage.folder, chapter), _staged_ledger(stage.folder, chapter)))
     write_notebook(stage.folder / path.relative_to(stage.root), nb)
     if thumbnail := thumbnail_file(path, nb):
         write_atomic(stage.folder / "nbs" / "thumbnails" / thumbnail[0], thumbnail[1])
@@ -323,7 +336,7 @@ def inputs_hash(
 # %% ../../nbs/book/run.ipynb #b50d16eb
 def stale_notebooks(
     root: str | Path | None = None, # the checkout; None: found
-) -> list[str]:                     # "nbs/…: reason", one line for each stale notebook; empty when all are fresh
+) -> list[str]:                     # "nbs/…: reason" for each stale notebook; empty when all are fresh
     "The notebooks whose stored outputs are not what their code gives now"
     root = checkout(root)
     reasons = {p.relative_to(root).as_posix(): _stale(p, root) for p in notebooks(root)}
@@ -342,7 +355,8 @@ def _stale(path: Path, root: Path) -> str:
         return "the code changed since its outputs were made"
     if mark.get("inputs", "") != (inputs_hash(root) if front_matter(path).get("live") else ""):
         return "a ledger or a chapter's title cell changed since it was made"
-    return "" if mark.get("reaches") == page_digest(_sources(nb)) else "the library that it reaches changed since it was made"
+    return ("" if mark.get("reaches") == page_digest(_sources(nb))
+            else "the library that it reaches changed since it was made")
 
 # %% ../../nbs/book/run.ipynb #81dc59f8
 def refresh_pages(

@@ -57,7 +57,7 @@ class Settings:
         self,
         count: int,  # replicates, from 1 to 1000
     ) -> list[int]:  # 0, 1, … for the settings' seed 0; others, and disjoint ones, for another
-        "The seeds of the replicates: another seed of the settings is a replication with other chance throughout"
+        "The seeds of the replicates: another seed of the settings is a replication with other chance"
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
             raise ValueError(f"`count` must be an integer from 1 to 1000, got {count!r}")
         return [1000 * self.seed + i for i in range(count)]
@@ -66,7 +66,7 @@ class Settings:
         self,
         folder: str,  # in the repository, as in "nbs/ledger"
     ) -> Path:        # where this run writes what belongs there
-        "The place of results: the cache, or the repository when they are to be stored, by way of the run's stage"
+        "The place of results: the cache, or the repository by way of the run's stage when they are stored"
         if not self.save:
             return self.cache / Path(folder).name
         stage = os.environ.get("WEIGHTBOOK_STAGE")
@@ -118,10 +118,11 @@ def _read_ini(path: Path) -> dict[str, str] | None:
         raise ValueError(f"{path} cannot be read: {error.message}") from error
     for key in parser["weightbook"]:
         if key not in _DEFAULTS:
-            raise ValueError(f"{path}: `{key}` is no setting; allowed are {', '.join(_DEFAULTS)}{_did_you_mean(key)}")
+            raise ValueError(
+                f"{path}: `{key}` is no setting; allowed are {', '.join(_DEFAULTS)}{_did_you_mean(key)}")
     return dict(parser["weightbook"])
 
-
+# %% ../../nbs/book/settings.ipynb #60e6b65d
 def _did_you_mean(key: str) -> str:
     near = difflib.get_close_matches(key, _DEFAULTS, n=1)
     return f"; did you mean {near[0]}?" if near else ""
@@ -161,7 +162,7 @@ def _parse_profile(found: _Found) -> str:
         raise _refusal("profile", f"one of {', '.join(PROFILES)}", found)
     return found.value
 
-
+# %% ../../nbs/book/settings.ipynb #9de4ef97
 def _parse_seed(found: _Found) -> int:
     text = "" if isinstance(found.value, bool) else str(found.value)
     if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
@@ -170,7 +171,8 @@ def _parse_seed(found: _Found) -> int:
 
 
 def _parse_flag(name: str, found: _Found) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    words = {"1": True, "true": True, "yes": True, "on": True,
+             "0": False, "false": False, "no": False, "off": False}
     if (word := str(found.value).lower()) not in words:
         raise _refusal(name, "1 or 0 (or true, false, yes, no, on, off)", found)
     return words[word]
@@ -190,7 +192,7 @@ def _parse_folder(name: str, found: _Found, must_exist: bool) -> Path | None:
         raise _refusal(name, "a folder", found)
     return folder
 
-
+# %% ../../nbs/book/settings.ipynb #f4361149
 def _default_cache() -> Path:
     from platformdirs import user_cache_path
 
@@ -212,7 +214,8 @@ def resolve_device(
     present += ["mps"] if torch.backends.mps.is_available() else []
     present += ["cpu"]
     if name != "auto" and name not in present:
-        raise ValueError(f"`device` must be present on this machine, which has {', '.join(present)}; got {name!r}")
+        raise ValueError(
+            f"`device` must be present on this machine, which has {', '.join(present)}; got {name!r}")
     return present[0] if name == "auto" else name
 
 # %% ../../nbs/book/settings.ipynb #d4d69828
@@ -236,7 +239,8 @@ def load_settings(
     ini, table = _find_ini()
     arguments = dict(profile=profile, device=device, seed=seed, data=data, offline=offline, cache=cache)
     found = {name: _lookup(name, value, ini, table) for name, value in arguments.items()}
-    save = _Found(os.environ.get("WEIGHTBOOK_SAVE", "").strip() or "0", "environment variable WEIGHTBOOK_SAVE", ini)
+    save = _Found(os.environ.get("WEIGHTBOOK_SAVE", "").strip() or "0",
+                  "environment variable WEIGHTBOOK_SAVE", ini)
     return Settings(
         profile=_parse_profile(found["profile"]),
         device=_parse_device(found["device"]),

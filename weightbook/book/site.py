@@ -22,7 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 # %% ../../nbs/book/site.ipynb #cbf9cf62
 from .front import IS_PASSPORT
-from .pages import alt_text, checkout, figures_of, front_matter, notebooks, read_notebook, write_notebook
+from .pages import (alt_text, checkout, figures_of, front_matter, notebooks, read_notebook,
+                                   write_notebook)
 from .run import refresh_pages
 from .settings import write_atomic
 
@@ -124,7 +125,8 @@ def _pair_tables(nb: dict) -> None:
     for table in [c for c in cells if re.search(r"^show_doc\(\w+\)$", "".join(c["source"]), re.M)]:
         name = re.search(r"^show_doc\((\w+)\)$", "".join(table["source"]), re.M)[1]
         define = re.compile(rf"^(?:def|class) {name}\b", re.M)
-        source = next((c for c in cells if c["cell_type"] == "code" and define.search("".join(c["source"]))), None)
+        source = next(
+            (c for c in cells if c["cell_type"] == "code" and define.search("".join(c["source"]))), None)
         if source is not None:
             cells.remove(table)
             cells.insert(next(n for n, c in enumerate(cells) if c is source), table)
@@ -157,7 +159,8 @@ def _renderer(name: str) -> str:
 
     check_choice("renderer", name, ("auto", "quarto", "smalldocs"))
     if name == "quarto" and not shutil.which("quarto"):
-        raise ValueError("`renderer` is 'quarto', but quarto is not on the PATH; use 'smalldocs' or install Quarto")
+        raise ValueError(
+            "`renderer` is 'quarto', but quarto is not on the PATH; use 'smalldocs' or install Quarto")
     return name if name != "auto" else "quarto" if shutil.which("quarto") else "smalldocs"
 
 # %% ../../nbs/book/site.ipynb #aa57ac04
@@ -169,7 +172,8 @@ def _render(proc: Path, renderer: str) -> tuple[Path, list[str]]:
     return proc / "_docs", [line for line in said.splitlines() if re.match(r"\[?warn", line, re.I)]
 
 # %% ../../nbs/book/site.ipynb #a26d7995
-_REMOTE = re.compile(r"""<script\b[^>]*\bsrc="https?:[^>]*>\s*</script>|<link\b[^>]*\bhref="https?:[^>]*>""", re.S)
+_REMOTE = re.compile(
+    r"""<script\b[^>]*\bsrc="https?:[^>]*>\s*</script>|<link\b[^>]*\bhref="https?:[^>]*>""", re.S)
 _REMOTE_CSS = re.compile(r"""@import\s*(?:url\()?["']?https?:[^;]*;""")
 _MATH = re.compile(r'class="math (?:inline|display)"')
 
@@ -189,10 +193,12 @@ def _copy_mathjax(libs: Path) -> None:
     target = libs / "mathjax"
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "tex-chtml.js", target)
-    shutil.copytree(source / "output" / "chtml" / "fonts", target / "output" / "chtml" / "fonts", dirs_exist_ok=True)
+    shutil.copytree(source / "output" / "chtml" / "fonts",
+                    target / "output" / "chtml" / "fonts", dirs_exist_ok=True)
 
 # %% ../../nbs/book/site.ipynb #7301caf5
-_EMPTY_PART = re.compile(r'''<li class="sidebar-item sidebar-item-section"><div class="sidebar-item-container">'''
+_EMPTY_PART = re.compile(
+    r'''<li class="sidebar-item sidebar-item-section"><div class="sidebar-item-container">'''
                          r'''<a [^>]*><span class="menu-text">([^<]*)</span></a>(?:(?!</div>).)*</div>'''
                          r'''<ul [^>]*></ul></li>''', re.S)
 
@@ -207,7 +213,8 @@ def _finish_page(path: Path, built: Path, root: Path) -> None:
     source = root / "nbs" / rel.with_suffix(".ipynb")
     if source.exists():
         shutil.copy(source, path.with_suffix(".ipynb"))
-        page = re.sub(r'(?=<nav class="page-navigation"|</main>)', lambda _: _run_this(source.relative_to(root)), page, count=1)
+        page = re.sub(r'(?=<nav class="page-navigation"|</main>)',
+                      lambda _: _run_this(source.relative_to(root)), page, count=1)
     path.write_text(page, encoding="utf-8")
 
 # %% ../../nbs/book/site.ipynb #c13ec840
@@ -220,7 +227,8 @@ def _run_this(source: Path) -> str:
 # %% ../../nbs/book/site.ipynb #cdbe74e8
 def _write_llms(built: Path, root: Path) -> None:
     "Write the site's one llms.txt: every page with its summary"
-    facts = {p.relative_to(root / "nbs").with_suffix(".html").as_posix(): front_matter(p) for p in notebooks(root)}
+    facts = {p.relative_to(root / "nbs").with_suffix(".html").as_posix(): front_matter(p)
+             for p in notebooks(root)}
     head = facts.pop("index.html")
     lines = [f"- [{fact['title']}]({name}): {fact['summary']}" for name, fact in facts.items() if fact]
     top = [f"# {head['title']}", "", f"> {head['summary']}", "", "## Pages", ""]
@@ -343,7 +351,8 @@ def remote_resources(
              for src in page.loads if remote.match(src)]
     for path in sorted(folder.rglob("*.css")):
         text = path.read_text(encoding="utf-8")
-        found += [f"{path.relative_to(folder)}: {url}" for url in re.findall(r"""url\(["']?((?:https?:)?//[^)"']+)""", text)]
+        found += [f"{path.relative_to(folder)}: {url}"
+                  for url in re.findall(r"""url\(["']?((?:https?:)?//[^)"']+)""", text)]
     return found
 
 # %% ../../nbs/book/site.ipynb #1e265266

@@ -344,7 +344,8 @@ def fit_coefficients(
     return out[..., 0]
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #c4ad96e6
-def _draw_density(basis: OrthonormalBasis, shape: tuple, density: str | Mixture, rng: np.random.Generator) -> np.ndarray:
+def _draw_density(basis: OrthonormalBasis, shape: tuple, density: str | Mixture,
+                  rng: np.random.Generator) -> np.ndarray:
     "Independent points of the density, shape (*shape, d)"
     if not isinstance(density, Mixture):
         if check_choice("density", density, ("christoffel", "measure")) == "measure":
@@ -380,7 +381,7 @@ def _delivered(points: np.ndarray | Tensor, size: int | None, device: str | None
     points = points[0] if size is None else points
     return points if device is None else torch.as_tensor(points, device=device)
 
-
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #04012e14
 def _chance(rng: np.random.Generator | int | None) -> np.random.Generator:
     "A generator from what NumPy takes for one"
     if isinstance(rng, (int, np.integer)):
@@ -558,7 +559,8 @@ def _chain_rule(basis: OrthonormalBasis, size: int, rng: np.random.Generator, de
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #7f6fe365
 def _hermite_jacobi(m: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     "Diagonal (size, m) and off-diagonal (size, m - 1) of the Gaussian ensemble, eq. (15)"
-    return rng.standard_normal((size, m)), np.sqrt(rng.gamma(np.arange(m - 1.0, 0.0, -1.0), size=(size, m - 1)))
+    return rng.standard_normal((size, m)), np.sqrt(rng.gamma(np.arange(m - 1.0, 0.0, -1.0),
+                                                             size=(size, m - 1)))
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #7c493220
 def _legendre_jacobi(m: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -596,7 +598,7 @@ def _grid_rule(basis: OrthonormalBasis, size: int, rng: np.random.Generator, cel
         residual -= (frame[:, k] @ features.T) ** 2
     return points
 
-
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #1f1ffb62
 def _cells(basis: OrthonormalBasis, cells: int) -> tuple[np.ndarray, np.ndarray]:
     "Points with nearly equal Christoffel mass, and their weights under the measure"
     if basis.dim != 1:
@@ -840,7 +842,7 @@ def stability(
     values = _xp(gram).linalg.eigvalsh(gram)
     return values[..., 0], values[..., -1]
 
-
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #5b3f5745
 @typed
 def is_stable(
     gram: np.ndarray | Tensor,  # Gram matrices, shape (..., m, m)
@@ -949,12 +951,10 @@ def _affine(x: np.ndarray) -> np.ndarray:
 class WeightedLeastSquares(RegressorMixin, BaseEstimator):
     "Least squares with residuals weighted by the inverse sampling density, eq. (2)"
 
-    def __init__(
-        self,
-        basis: OrthonormalBasis | None = None,  # the space; None: affine functions, orthonormal on the training rows
-        *, density: str | Mixture | Callable | None = None,  # what the rows were drawn from; "measure": no weights by it;
-                                                # None: "christoffel" for a given basis, else "measure"
-    ):
+    def __init__(self, basis: OrthonormalBasis | None = None,  # the space; None: affine, orthonormal on the training rows
+                 *, density: str | Mixture | Callable | None = None,  # what the rows were drawn from; "measure": no weights by
+                                                # it; None: "christoffel" for a given basis, else "measure"
+                 ):
         self.basis, self.density = basis, density
 
     def __sklearn_tags__(self):
@@ -962,20 +962,17 @@ class WeightedLeastSquares(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(
-        self,
-        X: np.ndarray,  # points, shape (n, d), n >= m
-        y: np.ndarray,  # values, shape (n,) or (n, outputs)
-        sample_weight: np.ndarray | None = None,  # further weights, shape (n,), >= 0: 2 is a row twice; None: ones
-    ):                  # self, with `coef_` of shape (m,) or (m, outputs), `basis_`, `lambda_min_`, `lambda_max_`
+    def fit(self, X: np.ndarray,  # points, shape (n, d), n >= m
+            y: np.ndarray,        # values, shape (n,) or (n, outputs)
+            sample_weight: np.ndarray | None = None,  # further weights, shape (n,), >= 0: 2 is a row twice; None: ones
+            ):          # self, with `coef_` of shape (m,) or (m, outputs), `basis_`, `lambda_min_`, `lambda_max_`
         "Fit the coefficients in the orthonormal basis; ValueError for rows outside of its domain"
         rows, scale, y = self._start(X, y, sample_weight)
         self.coef_ = np.linalg.lstsq(rows, (y.T * scale).T, rcond=None)[0]
         return self
 
-    def predict(
-        self, X: np.ndarray,  # points, shape (N, d), in the domain of the basis
-    ) -> np.ndarray:          # shape (N,) or (N, outputs)
+    def predict(self, X: np.ndarray,  # points, shape (N, d), in the domain of the basis
+                ) -> np.ndarray:      # shape (N,) or (N, outputs)
         "Values of the fitted function; ValueError for points outside of the domain"
         check_is_fitted(self)
         return self.basis_(_check_domain(self.basis_, validate_data(self, X, reset=False, dtype=np.float64))) @ self.coef_
@@ -1071,20 +1068,23 @@ def _filter_kernel(f_ptr, u_ptr, q_ptr, c_ptr, a_ptr, window, m, M: tl.constexpr
     tl.store(c_ptr + replicate, count.to(tl.int64))
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #e8e61e96
-def _filter_shapes(features: Tensor, uniforms: Tensor, frame: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _filter_shapes(features: Tensor, uniforms: Tensor, frame: Tensor,
+                   count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "Empty outputs of the shapes of the kernel's"
     return uniforms.new_empty(uniforms.shape, dtype=torch.bool), torch.empty_like(frame), torch.empty_like(count)
 
-
+# %% ../../nbs/estimation/01_dpp_least_squares.ipynb #dfca6653
 @kernel_operator(_filter_shapes)  # its gradient is that of the plain path, which `filter_proposals` takes where one is wanted
-def _filter_triton(features: Tensor, uniforms: Tensor, frame: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _filter_triton(features: Tensor, uniforms: Tensor, frame: Tensor,
+                   count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "Launch the kernel, one program a replicate; the frame stays in memory and is read a few rows at a time"
     (replicates, window, m), width = features.shape, max(16, triton.next_power_of_2(features.shape[2]))
     frame, count = frame.contiguous().clone(), count.clone()
     accepted = torch.zeros(replicates, window, dtype=torch.int8, device=features.device)
     if replicates:
         _filter_kernel[(replicates,)](
-            features.contiguous(), uniforms.contiguous(), frame, count, accepted, window, m, M=width, ROWS=max(2, min(16, 1024 // width)),
+            features.contiguous(), uniforms.contiguous(), frame, count, accepted, window, m, M=width,
+            ROWS=max(2, min(16, 1024 // width)),
         )
     return accepted.bool(), frame, count
 

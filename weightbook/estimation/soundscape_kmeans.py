@@ -102,7 +102,8 @@ def load_survey(
         return simulated
     columns = pd.read_csv(path).to_numpy(dtype=float).reshape(-1, 4, 4).transpose(1, 0, 2)
     visits = columns[..., 2].astype(int)
-    return Survey(columns[..., :2].copy(), visits, columns[..., 3].copy(), f"S5 answers, MIT licence; {origin}", True)
+    return Survey(columns[..., :2].copy(), visits, columns[..., 3].copy(),
+                  f"S5 answers, MIT licence; {origin}", True)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #bbb68651
 @typed
@@ -118,7 +119,8 @@ def iso_coordinates(
     if not high > low or not ((ratings >= low) & (ratings <= high)).all():
         raise ValueError(f"`responses` must lie in `value_range` {low}, {high}, got {ratings.min()} to {ratings.max()}")
     angle = np.deg2rad(45 * np.arange(8))
-    return tuple(ratings @ axis / ((high - low) / 2 * np.abs(axis).sum()) for axis in (np.cos(angle), np.sin(angle)))
+    return tuple(ratings @ axis / ((high - low) / 2 * np.abs(axis).sum())
+                 for axis in (np.cos(angle), np.sin(angle)))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #e5d3d65f
 @typed
@@ -163,7 +165,8 @@ def haversine(
 ) -> np.ndarray:                    # (N, M)
     "Great-circle distances between all points of `a` and of `b`, eq. (6)"
     check_real("radius", radius, low=0, open_low=True)
-    pair = [_check_latlng(name, points, 90 if degrees else math.pi / 2) for name, points in (("a", a), ("b", b))]
+    pair = [_check_latlng(name, points, 90 if degrees else math.pi / 2)
+            for name, points in (("a", a), ("b", b))]
     a, b = map(np.deg2rad, pair) if degrees else pair
     return _arc(a[:, None], b[None], radius)
 
@@ -253,7 +256,7 @@ def _check_points(name: str, points: Sequence, dim: int) -> np.ndarray:
         raise ValueError(f"`{name}` must be finite and have shape (K, {dim}), got shape {points.shape}")
     return points
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #cf97259c
 def _check_labels(labels: Sequence, count: int, clusters: int) -> np.ndarray:
     "`labels` as (count,) integers from 0 to clusters - 1"
     labels = np.asarray(labels)
@@ -306,7 +309,7 @@ def assign(
         raise ValueError(f"`V` must have shape (B, K, {E.shape[-1]}) for `E` of shape {tuple(E.shape)}, got {tuple(V.shape)}")
     return _assign(E, V, counts)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #6d962920
 def _assign(E, V, counts=None):
     "The same without checks"
     xp, anchor, (B, K, e) = _namespace(E), E.mean(0), V.shape
@@ -340,7 +343,7 @@ def weighted_means(
         raise ValueError(f"`weight` must be >= 0 and `labels` from 0 to {old.shape[1] - 1}, got {labels.min()} to {labels.max()}")
     return _means(labels, payload, weight, old)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #a1bb8cab
 def _means(labels, payload, weight, old):
     "The same without checks"
     xp, (B, K, D) = _namespace(payload), old.shape
@@ -505,7 +508,8 @@ def _dunn(labels, order: PairOrder, chunk: int = 512):
         open_, rows = open_[~found], rows[:, ~found]
         if not len(open_):
             break
-    return xp.where((diameter == 0) & (gap > 0), math.inf, xp.where(gap == 0, 0.0, gap / xp.where(diameter == 0, 1.0, diameter)))
+    return xp.where((diameter == 0) & (gap > 0), math.inf,
+                    xp.where(gap == 0, 0.0, gap / xp.where(diameter == 0, 1.0, diameter)))
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #2653eb01
 def _first_true(mask):
@@ -739,8 +743,7 @@ class WeightedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     "k-means with sample weights, on the globe or in Euclidean space, eqs. (9) to (16)"
 
     def __init__(
-        self,
-        n_clusters: int = 8,          # K, from 1 to the number of points
+        self, n_clusters: int = 8,    # K, from 1 to the number of points
         *, metric: str = "euclidean", # "euclidean", or "haversine": X holds latitude and longitude in degrees
         init: str | Sequence = "k-means++", # "k-means++", "random" (distinct points), or starting centres (K, D)
         weighted_init: bool = True,   # weights enter the seeding: a weight of 2 is a point twice; False: the paper's stream
@@ -755,8 +758,7 @@ class WeightedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.n_init, self.max_iter, self.tol, self.random_state, self.device = n_init, max_iter, tol, random_state, device
 
     def fit(
-        self,
-        X: Sequence,                           # (N, D): points
+        self, X: Sequence,                     # (N, D): points
         y: None = None,                        # ignored
         sample_weight: Sequence | None = None, # (N,): weights >= 0; default: ones
     ) -> "WeightedKMeans":                     # itself, with what was learned in attributes ending in _
@@ -774,9 +776,8 @@ class WeightedKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         return self
 
     def predict(
-        self,
-        X: Sequence, # (N, D): points
-    ) -> np.ndarray: # (N,): index of the nearest centre
+        self, X: Sequence, # (N, D): points
+    ) -> np.ndarray:       # (N,): index of the nearest centre
         "The nearest centre of each point, eq. (10)"
         check_is_fitted(self)
         return _nearest(self, validate_data(self, X, dtype=np.float64, reset=False))
@@ -791,7 +792,7 @@ def _transform(
     X = validate_data(self, X, dtype=np.float64, reset=False)
     return haversine(X, self.cluster_centers_) if self.metric == "haversine" else cdist(X, self.cluster_centers_)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #43f19bc8
 def _score(
     self,
     X: Sequence,                           # (N, D): points
@@ -802,9 +803,10 @@ def _score(
     check_is_fitted(self)
     X = validate_data(self, X, dtype=np.float64, reset=False)
     weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    return -weighted_inertia(X, self.cluster_centers_, _nearest(self, X), sample_weight=weight, metric=self.metric)
+    return -weighted_inertia(X, self.cluster_centers_, _nearest(self, X), sample_weight=weight,
+                             metric=self.metric)
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #ae9f8a39
 WeightedKMeans.transform, WeightedKMeans.score = _transform, _score
 WeightedKMeans._n_features_out = property(lambda self: len(self.cluster_centers_))
 
@@ -870,7 +872,7 @@ _LARGE = 2**20  # points times clusters from which blocks pay
 _PEER = 2**12   # … from which scikit-learn's compiled iterations beat a batch of restarts
 _FLAT = 2**23   # … from which blocks beat them in the plane; in three dimensions and more they do not
 
-
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #922b3f5f
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
     "Objective, labels, centres, passes, convergence and squared distances of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
@@ -890,7 +892,8 @@ def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple
     return best
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #5bef930f
-def _sites(X: np.ndarray, centers: np.ndarray, labels: np.ndarray, squared: np.ndarray, metric: str) -> np.ndarray:
+def _sites(X: np.ndarray, centers: np.ndarray, labels: np.ndarray, squared: np.ndarray,
+           metric: str) -> np.ndarray:
     "Eq. (20) for a finished run: a point of another cluster that is nearer still is nearer yet to its own centre"
     reach = np.full(len(centers), np.inf)
     np.minimum.at(reach, labels, squared)
@@ -905,7 +908,8 @@ def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter:
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0).fit(X, sample_weight=weight)
         labels, centers = found.labels_, found.cluster_centers_
-        still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0], centers, rtol=1e-9)
+        still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0],
+                                                        centers, rtol=1e-9)
         yield labels, centers, max(found.n_iter_ - still, 1), bool(still)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #31054118
@@ -927,7 +931,8 @@ def lloyd_step_bytes(
     itemsize: int = 4,    # bytes a number
 ) -> int:                 # bytes that one fused step must move
     "Memory traffic of one weighted Lloyd step, eq. (21)"
-    for name, value, low in (("n", n, 0), ("width", width, 1), ("payload", payload, 0), ("itemsize", itemsize, 1)):
+    for name, value, low in (("n", n, 0), ("width", width, 1), ("payload", payload, 0),
+                             ("itemsize", itemsize, 1)):
         check_integer(name, value, low=low)
     return n * (itemsize * (width + payload + 1) + 4)
 
@@ -1071,13 +1076,11 @@ class PrunedStep:
     "Weighted Lloyd steps over a fixed set of points that skip what eq. (22) rules out"
 
     @typed
-    def __init__(
-        self,
-        E: np.ndarray,        # (N, e): embedded points, e <= 3 pays
-        payload: np.ndarray,  # (N, D): what is averaged
-        weight: np.ndarray,   # (N,): weights >= 0
-        block: int = 64,      # neighbours that are decided together
-    ):
+    def __init__(self, E: np.ndarray,        # (N, e): embedded points, e <= 3 pays
+                 payload: np.ndarray,        # (N, D): what is averaged
+                 weight: np.ndarray,         # (N,): weights >= 0
+                 block: int = 64,            # neighbours that are decided together
+                 ):
         _check_finite(E=E, payload=payload, weight=weight)
         check_integer("block", block, low=1)
         if E.ndim != 2 or payload.ndim != 2 or len(payload) != len(E) or weight.shape != (len(E),):
@@ -1093,10 +1096,8 @@ class PrunedStep:
         low, high = self.E.min(axis=2), self.E.max(axis=2)
         self.middle, self.half, self.sums = (low + high) / 2, (high - low) / 2, self.columns.sum(axis=2)
 
-    def __call__(
-        self,
-        V: np.ndarray, # (K, e): embedded centres
-    ) -> tuple[np.ndarray, np.ndarray]: # labels in block order (M, block); sums (K, 1 + D)
+    def __call__(self, V: np.ndarray,  # (K, e): embedded centres
+                 ) -> tuple[np.ndarray, np.ndarray]: # labels in block order (M, block); sums (K, 1 + D)
         "Labels and sums of one step"
         V, K = V - self.anchor, len(V)
         winner, can = candidates(V, self.middle, self.half)
@@ -1108,10 +1109,8 @@ class PrunedStep:
         settled, columns = np.where(unsure, K, winner), zip(self.sums, self.columns, strict=True)
         return labels, np.stack([add(settled, whole) + add(inside, each[open_]) for whole, each in columns], axis=1)
 
-    def unsort(
-        self,
-        labels: np.ndarray, # (M, block): labels in block order
-    ) -> np.ndarray:        # (N,): labels in the order of the points
+    def unsort(self, labels: np.ndarray, # (M, block): labels in block order
+               ) -> np.ndarray:          # (N,): labels in the order of the points
         "Put labels back where the points were"
         out = np.empty(self.n, labels.dtype)
         out[self.order[: self.n]] = labels.reshape(-1)[: self.n]
@@ -1164,7 +1163,8 @@ def fit_arms(
         return call
 
     makers = {"scikit-learn": KMeans, "WeightedKMeans": WeightedKMeans}
-    arms = {f"{name}, {count} steps": fit(make, count) for count in (steps, 1) for name, make in makers.items()}
+    arms = {f"{name}, {count} steps": fit(make, count) for count in (steps, 1)
+            for name, make in makers.items()}
     plain = lambda: lloyd(X, weight, start[None], metric="euclidean", max_iter=steps)
     return arms | ({f"plain, {steps} steps": plain} if n * k <= 2e7 else {})  # its scores fill memory
 
@@ -1216,7 +1216,8 @@ def _kernel_rows(n: int, k: int, repeats: int, device: str) -> list[dict]:
 
     X, weight, start = (torch.as_tensor(a, dtype=torch.float32, device=device) for a in _crowd(n, k))
     compiled = torch.compile(lloyd_step_reference)
-    arms = {"PyTorch": lambda: lloyd_step_reference(X, X, weight, start), "torch.compile": lambda: compiled(X, X, weight, start),
+    arms = {"PyTorch": lambda: lloyd_step_reference(X, X, weight, start),
+            "torch.compile": lambda: compiled(X, X, weight, start),
             "kernel": lambda: lloyd_step(X, X, weight, start)}
     timings, moved = bench.time_pairs(arms, repeats=repeats, device=device), lloyd_step_bytes(n, 2, 0, 4)
     case = f"one step, N = {n:,}, k = {k}, float32"

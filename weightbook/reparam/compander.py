@@ -389,8 +389,7 @@ class FlatCompander(nn.Module):
 
     @typed
     def __init__(
-        self,
-        model: nn.Module,             # an initialised model; its weights move into the buffer
+        self, model: nn.Module,       # an initialised model; its weights move into the buffer
         a: float = 0.7,               # scale, > 0; one for all weights
         b: float = 0.7,               # stretch, > 0; likewise
         *, shape: str = "arctan",     # "arctan", "arsinh" or "erf"
@@ -417,9 +416,8 @@ class FlatCompander(nn.Module):
         pieces = self.compander(self.v).split([math.prod(shape) for shape in self.shapes.values()])
         return {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
-    def forward(
-        self, *args, **kwargs,  # passed on to the model
-    ):                          # what the model returns
+    def forward(self, *args, **kwargs,  # passed on to the model
+                ):                      # what the model returns
         "The model with its effective weights"
         return torch.func.functional_call(self.model, self.weights(), args, kwargs)
 
@@ -647,7 +645,7 @@ class CompanderAdam(torch.optim.Adam):
             v.grad = grad
         return loss
 
-
+# %% ../../nbs/reparam/01_compander.ipynb #c9579d8a
 def _to_raw(v: Tensor, compander: nn.Module, rate: float, group: dict) -> tuple[Tensor, ...]:
     "Put dL/dw with its decay in the place of the gradient and zero in the place of `v`; what undoes that after the step"
     slope, start, grad = compander.slope(v), v.detach().clone(), v.grad

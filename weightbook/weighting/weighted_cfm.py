@@ -737,8 +737,7 @@ class VelocityUNet(nn.Module):
 
     @typed
     def __init__(
-        self,
-        channels: int = 1,                # channels of the images; >= 1
+        self, channels: int = 1,          # channels of the images; >= 1
         *, width: int = 32,               # channels of the first level; even, >= 4
         mults: Sequence[int] = (1, 2),    # channels of each level as multiples of `width`
         blocks: int = 1,                  # residual blocks a level; >= 1
