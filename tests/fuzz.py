@@ -894,7 +894,8 @@ table(
 table(
     "book.ledger",
     **dict.fromkeys(
-        ("Cost", "Ledger", "Scale", "Verdict", "ledger_table", "load_ledgers", "relative_gap", "scoreboard", "summary", "verdict_of"),
+        ("Cost", "Ledger", "Scale", "Verdict", "ledger_table", "load_ledgers", "relative_gap", "scoreboard",
+         "summary", "verdict_of"),
         BUILD,
     ),
 )
@@ -924,7 +925,8 @@ DIGEST = "a step from code to its digest: test_digest"
 table(
     "book.digest",
     **dict.fromkeys(
-        ("CannotDigest", "ChangedSince", "Reach", "dotted_names", "is_ours", "loaded_names", "page_digest", "page_imports", "plain",
+        ("CannotDigest", "ChangedSince", "Reach", "dotted_names", "is_ours", "loaded_names", "page_digest",
+         "page_imports", "plain",
          "tree_of"),
         DIGEST,
     ),
@@ -961,7 +963,8 @@ table(
 table(
     "book.run",
     **dict.fromkeys(
-        ("ExecutionReport", "execute_notebook", "inputs_hash", "machine_paths", "refresh_pages", "stale_notebooks", "stamp"), BUILD
+        ("ExecutionReport", "execute_notebook", "inputs_hash", "machine_paths", "refresh_pages", "stale_notebooks",
+         "stamp"), BUILD
     ),
 )
 table(

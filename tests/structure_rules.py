@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from weightbook.book.ledger import VERDICTS
-from weightbook.book.pages import front_matter
-from weightbook.book.pages import source_hash
+from weightbook.book.pages import front_matter, source_hash
 
 SECTIONS = (
     "The problem",

@@ -19,7 +19,16 @@ from hypothesis import settings as rules
 from hypothesis import strategies as st
 
 from weightbook.book import arms as own
-from weightbook.book.arms import Arms, arms_file, committed_arms, decode, encode, finished_arms, largest_difference, read_arms
+from weightbook.book.arms import (
+    Arms,
+    arms_file,
+    committed_arms,
+    decode,
+    encode,
+    finished_arms,
+    largest_difference,
+    read_arms,
+)
 from weightbook.book.settings import load_settings
 
 CALLS = sys.__dict__.setdefault("_arm_calls", [])  # in another module: what an arm reads must not change

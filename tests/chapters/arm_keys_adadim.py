@@ -21,14 +21,17 @@ CALLS = {
 }
 
 MOVES = {
-    "a page helper": ("rounded", "weights().items():\n        model.get_submodule(name).weight.data = changed", "[]:\n        model.get_submodule(name).weight.data = changed"),
+    "a page helper": ("rounded", "weights().items():\n        model.get_submodule(name).weight.data = changed",
+                      "[]:\n        model.get_submodule(name).weight.data = changed"),
     "a page table": ("rounded", '"RTN, down per-IC": ("down_proj",)', '"RTN, down per-IC": ("up_proj",)'),
     "the control": ("rounded", "np.random.default_rng([seed, draw])", "np.random.default_rng([draw, seed])"),
     "the windows": ("unrounded", "count, length = SIZES[\"evaluation\"]", "length, count = SIZES[\"evaluation\"]"),
-    "the calibration text": ("awq", '"wikitext-2/valid", settings=S).text.splitlines()', '"wikitext-2/test", settings=S).text.splitlines()'),
+    "the calibration text": ("awq", '"wikitext-2/valid", settings=S).text.splitlines()',
+                             '"wikitext-2/test", settings=S).text.splitlines()'),
     "the upstream arm": ("choices", "found.drop(columns=list(DIMS))", "found.drop(columns=[*DIMS])"),
     "a variant of GPTQ": ("gptq", '"GPTQ-ic": dict(dim="ic", act_order=True', '"GPTQ-ic": dict(dim="ic", act_order=False'),
-    "the control of Figure 6": ("update_shares", "generator=torch.Generator().manual_seed(seed))\n    return {dim", "generator=torch.Generator().manual_seed(1))\n    return {dim"),
+    "the control of Figure 6": ("update_shares", "generator=torch.Generator().manual_seed(seed))\n    return {dim",
+                                "generator=torch.Generator().manual_seed(1))\n    return {dim"),
     "tiles": ("update_maps", "avg_pool2d(moved.abs()[None], (4, 8))", "avg_pool2d(moved.abs()[None], (4, 4))"),
     "regret": ("stability", "np.where(took, ic.mean(1), oc.mean(1))", "np.where(took, oc.mean(1), ic.mean(1))"),
     "leaders": ("cheap_choices", '"v_proj": "q_proj", "up_proj"', '"v_proj": "k_proj", "up_proj"'),

@@ -37,7 +37,8 @@ MOVES = {
     "the corruption's seed": ("gain_matrix", "corrupted(x, kind, study, 99), y", "corrupted(x, kind, study, 98), y"),
     "strengths": ("composition", '"1/n": lambda n: 1 / n,', '"1/n": lambda n: 2 / n,'),
     "what the race runs": ("raced", "[0.1] * count", "[0.2] * count"),
-    "statistics": ("bn_scores", "images = corrupted(x[:1000], kind, study_bn, 5)", "images = corrupted(x[:1000], kind, study_bn, 6)"),
+    "statistics": ("bn_scores", "images = corrupted(x[:1000], kind, study_bn, 5)",
+                   "images = corrupted(x[:1000], kind, study_bn, 6)"),
 }
 
 STAYS = {

@@ -22,11 +22,15 @@ CALLS = {
 
 MOVES = {
     "a page helper": ("uniform_gates", "score_last=S.pick(quick=None, paper=512), batch_size=2", "score_last=None, batch_size=2"),
-    "an arm of the table": ("uniform_gates", '"WINA": dict(rotate=True, criterion="official")', '"WINA": dict(rotate=True, criterion="all")'),
-    "the draw of the text": ("greedy_tables", "return every[torch.randperm(len(every)", "return every[torch.randperm(len(every) - 1"),
-    "the upstream arm": ("greedy_gates", "np.cumsum([len(frame) for frame in found])", "np.cumsum([len(frame) + 0 for frame in found])"),
+    "an arm of the table": ("uniform_gates", '"WINA": dict(rotate=True, criterion="official")',
+                            '"WINA": dict(rotate=True, criterion="all")'),
+    "the draw of the text": ("greedy_tables", "return every[torch.randperm(len(every)",
+                             "return every[torch.randperm(len(every) - 1"),
+    "the upstream arm": ("greedy_gates", "np.cumsum([len(frame) for frame in found])",
+                         "np.cumsum([len(frame) + 0 for frame in found])"),
     "the rounding": ("quantised_gates", "(2 ** (bits - 1) - 1)", "(2 ** (bits - 1))"),
-    "the gate": ("uniform_gates", "best = scores.topk(keep, dim=-1, sorted=False).indices", "best = scores.topk(keep, dim=-1).indices"),
+    "the gate": ("uniform_gates", "best = scores.topk(keep, dim=-1, sorted=False).indices",
+                 "best = scores.topk(keep, dim=-1).indices"),
     "the norms": ("synthetic", "else torch.ones(n) for W in (W1, W2))", "else torch.zeros(n) for W in (W1, W2))"),
     "the rank": ("synthetic", "for f in (0.01, 0.02, 0.05, 0.10)", "for f in (0.01, 0.02, 0.05)"),
     "the probe": ("rotation", "PROBE = S.pick(quick=64", "PROBE = S.pick(quick=65"),
@@ -39,7 +43,8 @@ MOVES = {
 
 STAYS = {
     "a figure": ("uniform_gates", '"Perplexity against sparsity, both allocations"', '"Perplexity"'),
-    "the greedy search": ("uniform_gates", "np.cumsum([len(frame) for frame in found])", "np.cumsum([len(frame) + 0 for frame in found])"),
+    "the greedy search": ("uniform_gates", "np.cumsum([len(frame) for frame in found])",
+                          "np.cumsum([len(frame) + 0 for frame in found])"),
     "the rounding": ("greedy_gates", "(2 ** (bits - 1) - 1)", "(2 ** (bits - 1))"),
     "the paper's numbers": ("synthetic", "TEAL=55.40, TEAL_transform", "TEAL=55.41, TEAL_transform"),
     "a docstring": ("dense", "Window losses of the dense model, or of the rotated one", "Window losses"),

@@ -49,7 +49,8 @@ def test_adadims_rung_rounds_a_model_and_scores_it():
 def test_winas_rung_searches_gates_and_scores():
     task_score = arm_of("wina", "task_score").function
     space = task_score.__globals__
-    space["load_lm"] = lambda repository, settings, dtype: SimpleNamespace(model=toy_llama(layers=2), tokenizer=None, device="cpu")
+    space["load_lm"] = lambda repository, settings, dtype: SimpleNamespace(model=toy_llama(layers=2), tokenizer=None,
+                                                                           device="cpu")
     space["token_windows"] = lambda lm, text, length: torch.randint(97, (5, length), generator=torch.Generator().manual_seed(1))
     found = {arm: task_score(seed=0, arm=arm, repository="a/b", suite="v2", limit=1) for arm in ("TEAL", "WINA", "random")}
     assert len({scores["mean"] for scores in found.values()}) == 3
