@@ -51,7 +51,7 @@ class _Writer:
             return self._items(value, where)
         if isinstance(value, Mapping):
             return self._mapping(value, where)
-        return self._array(value, where)
+        return _write_array(self, value, where)
 
     def _items(self, value: Any, where: str) -> Any:
         kind = type(value).__name__
@@ -64,29 +64,33 @@ class _Writer:
         pairs = [[self(key, where), self(item, f"{where}[{key!r}]")] for key, item in value.items()]
         return {"$": "dict", "items": pairs}
 
-    def _array(self, value: Any, where: str) -> Any:
-        root = type(value).__module__.partition(".")[0]
-        if root == "pandas" and hasattr(value, "columns"):
-            columns = [[self(name), self(value[name].tolist(), f"{where}[{name!r}]")] for name in value.columns]
-            return {"$": "table", "columns": columns, "index": self(value.index.tolist(), where)}
-        if root == "torch" and hasattr(value, "detach"):
-            return self._numbers(*_from_torch(value), where)
-        if isinstance(value, np.generic):
-            return {"$": "scalar", "dtype": str(value.dtype), "is": self(value.item(), where)}
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            return self._numbers(value, "", where)
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise TypeError(f"`{where}` must be numbers, text, lists, mappings, tables or arrays, got {kind}; "
-                        "return what you need of it as a dict")
+# %% ../../nbs/book/arms.ipynb #db4eb608
+def _write_array(write: _Writer, value: Any, where: str) -> Any:
+    "Arrays, tensors, tables and NumPy's numbers; anything else is refused by its place"
+    root = type(value).__module__.partition(".")[0]
+    if root == "pandas" and hasattr(value, "columns"):
+        columns = [[write(name), write(value[name].tolist(), f"{where}[{name!r}]")] for name in value.columns]
+        return {"$": "table", "columns": columns, "index": write(value.index.tolist(), where)}
+    if root == "torch" and hasattr(value, "detach"):
+        return _write_numbers(write, *_from_torch(value), where)
+    if isinstance(value, np.generic):
+        return {"$": "scalar", "dtype": str(value.dtype), "is": write(value.item(), where)}
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return _write_numbers(write, value, "", where)
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(f"`{where}` must be numbers, text, lists, mappings, tables or arrays, got {kind}; "
+                    "return what you need of it as a dict")
 
-    def _numbers(self, array: np.ndarray, torch_type: str, where: str) -> Any:
-        about = {"$": "array", "dtype": str(array.dtype), "shape": list(array.shape)}
-        about |= {"torch": torch_type} if torch_type else {}
-        if array.size <= SMALL:
-            return about | {"is": [self(number, where) for number in array.ravel().tolist()]}
-        name = f"a{len(self.large)}"
-        self.large[name] = np.ascontiguousarray(array)
-        return about | {"file": name}
+
+def _write_numbers(write: _Writer, array: np.ndarray, torch_type: str, where: str) -> Any:
+    "Numbers of one type: written out when they are few, put aside when they are many"
+    about = {"$": "array", "dtype": str(array.dtype), "shape": list(array.shape)}
+    about |= {"torch": torch_type} if torch_type else {}
+    if array.size <= SMALL:
+        return about | {"is": [write(number, where) for number in array.ravel().tolist()]}
+    name = f"a{len(write.large)}"
+    write.large[name] = np.ascontiguousarray(array)
+    return about | {"file": name}
 
 # %% ../../nbs/book/arms.ipynb #2c15e7d6
 def _from_torch(tensor: Any) -> tuple[np.ndarray, str]:
