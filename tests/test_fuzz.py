@@ -31,7 +31,7 @@ def rows():
     return fuzz.measure()
 
 
-# Per cent: named at least, raw at most. Ratchets just beside what was measured (95.9 and 2.3; 66.0 and 14.3): raise them
+# Per cent: named at least, raw at most. Ratchets just beside what was measured (66.0 and 14.3; 96.0 and 2.3): raise them
 # with what is mended, never loosen them. The low-bit chapters refuse less, because most of their functions sit behind a
 # converter that checks the model.
 BOUNDS = {"the low-bit chapters": (65.5, 14.5, 400), "all others": (95.5, 2.5, 1900)}
