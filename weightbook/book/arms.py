@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'encode', 'decode', 'report_data', 'resolves_data', 'Finished', 'Arms', 'Arm', 'committed_arms', 'arms_file',
            'read_arms', 'finished_arms', 'ArmsCost', 'cost_of', 'arms_cost', 'largest_difference']
 
-# %% ../../nbs/book/arms.ipynb #30c63cbe
+# %% ../../nbs/book/arms.ipynb #6b24a881
 import copyreg
 import hashlib
 import inspect
@@ -19,16 +19,16 @@ import re
 import stat
 import time
 import warnings
+
+# %% ../../nbs/book/arms.ipynb #30c63cbe
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache, update_wrapper
 from pathlib import Path
 from typing import Any
-
 import cloudpickle
 import numpy as np
-
 from .digest import IGNORED, Reach
 from .settings import Settings, find_root, require, versions, write_atomic
 
@@ -55,7 +55,8 @@ class _Writer:
 
     def _items(self, value: Any, where: str) -> Any:
         kind = type(value).__name__
-        items = [self(item, f"{where}[{i}]") for i, item in enumerate(sorted(value) if "set" in kind else value)]
+        ordered = sorted(value) if "set" in kind else value
+        items = [self(item, f"{where}[{i}]") for i, item in enumerate(ordered)]
         return items if kind == "list" else {"$": kind, "items": items}
 
     def _mapping(self, value: Mapping, where: str) -> Any:
@@ -64,7 +65,7 @@ class _Writer:
         pairs = [[self(key, where), self(item, f"{where}[{key!r}]")] for key, item in value.items()]
         return {"$": "dict", "items": pairs}
 
-# %% ../../nbs/book/arms.ipynb #db4eb608
+# %% ../../nbs/book/arms.ipynb #0d4dac27
 def _write_array(write: _Writer, value: Any, where: str) -> Any:
     "Arrays, tensors, tables and NumPy's numbers; anything else is refused by its place"
     root = type(value).__module__.partition(".")[0]
@@ -81,7 +82,7 @@ def _write_array(write: _Writer, value: Any, where: str) -> Any:
     raise TypeError(f"`{where}` must be numbers, text, lists, mappings, tables or arrays, got {kind}; "
                     "return what you need of it as a dict")
 
-
+# %% ../../nbs/book/arms.ipynb #db4eb608
 def _write_numbers(write: _Writer, array: np.ndarray, torch_type: str, where: str) -> Any:
     "Numbers of one type: written out when they are few, put aside when they are many"
     about = {"$": "array", "dtype": str(array.dtype), "shape": list(array.shape)}
@@ -107,7 +108,7 @@ def _to_torch(array: np.ndarray, name: str) -> Any:
 
     return torch.from_numpy(np.ascontiguousarray(array)).to(getattr(torch, name))
 
-# %% ../../nbs/book/arms.ipynb #0839f849
+# %% ../../nbs/book/arms.ipynb #50bfb50d
 def _read(value: Any, large: Mapping[str, np.ndarray]) -> Any:
     "The value that `_Writer` wrote"
     if isinstance(value, list):
@@ -118,19 +119,20 @@ def _read(value: Any, large: Mapping[str, np.ndarray]) -> Any:
         return {key: _read(item, large) for key, item in value.items()}
     return _READERS[value["$"]](value, large)
 
-
+# %% ../../nbs/book/arms.ipynb #797a82a5
 def _read_array(value: dict, large: Mapping[str, np.ndarray]) -> Any:
     items = None if "file" in value else [_read(item, large) for item in value["is"]]
     array = large[value["file"]] if items is None else np.array(items, dtype=value["dtype"])
     array = array.reshape(value["shape"])
     return _to_torch(array, value["torch"]) if "torch" in value else array
 
-
+# %% ../../nbs/book/arms.ipynb #0839f849
 def _read_table(value: dict, large: Mapping[str, np.ndarray]) -> Any:
     import pandas as pd
 
     columns = [(_read(name, large), _read(items, large)) for name, items in value["columns"]]
-    table = pd.DataFrame({i: items for i, (_, items) in enumerate(columns)}, index=_read(value["index"], large))
+    index = _read(value["index"], large)
+    table = pd.DataFrame({i: items for i, (_, items) in enumerate(columns)}, index=index)
     table.columns = [name for name, _ in columns]
     return table
 
@@ -162,7 +164,7 @@ def decode(
     "The value that `encode` was given; KeyError when a large array is missing"
     return _read(content, large or {})
 
-# %% ../../nbs/book/arms.ipynb #440a0e21
+# %% ../../nbs/book/arms.ipynb #7a2598a9
 _LOADED: dict[str, str] = {}  # name -> digest of what was handed out in this process
 _RESOLVERS: list[Callable[[str, Settings], str | None]] = []
 
@@ -174,9 +176,9 @@ def report_data(
     "Note that this process has loaded some data"
     _LOADED[name] = content
 
-
+# %% ../../nbs/book/arms.ipynb #440a0e21
 def resolves_data(
-    resolver: Callable[[str, Settings], str | None],  # name -> digest of what this machine would hand out; None: it lacks it
+    resolver: Callable[[str, Settings], str | None],  # name -> digest of what is here; None: it is not
 ) -> Callable[[str, Settings], str | None]:           # the same, so that this serves as a decorator
     "Register how to find the content that a name stands for"
     if resolver.__qualname__ not in {known.__qualname__ for known in _RESOLVERS}:
@@ -198,7 +200,7 @@ def _private(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.name == "posix":
         if folder.stat().st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to somebody else: set another cache folder (WEIGHTBOOK_CACHE)")
+            raise PermissionError(f"{folder} belongs to somebody else: set another cache (WEIGHTBOOK_CACHE)")
         if stat.S_IMODE(folder.stat().st_mode) != 0o700:
             folder.chmod(0o700)
     return folder
@@ -207,7 +209,7 @@ def _private(folder: Path) -> Path:
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
-# %% ../../nbs/book/arms.ipynb #77813566
+# %% ../../nbs/book/arms.ipynb #064d79ea
 def _write_record(path: Path, record: dict, large: Mapping[str, np.ndarray]) -> dict:
     "Write a record and its arrays; the record, with the digest of the arrays"
     _private(path.parent.parent)
@@ -219,7 +221,7 @@ def _write_record(path: Path, record: dict, large: Mapping[str, np.ndarray]) -> 
     write_atomic(path, json.dumps(record, ensure_ascii=False, allow_nan=False))
     return record
 
-
+# %% ../../nbs/book/arms.ipynb #77813566
 def _read_record(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
     "A record and its arrays; None when there is none or it is damaged, which is said"
     try:
@@ -261,7 +263,7 @@ class Arms:
 
     def __call__(
         self,
-        function: Callable,  # plain arguments in, numbers and arrays out; it calls the arms it builds on inside itself
+        function: Callable,  # plain arguments in, numbers and arrays out; it calls what it builds on
     ) -> "Arm":
         "Make a function an arm"
         return Arm(function, self)
@@ -291,6 +293,12 @@ def _known_arguments(function: Callable, args: Sequence, kwargs: Mapping) -> dic
     bound.apply_defaults()
     return {name: value for name, value in bound.arguments.items() if name not in IGNORED}
 
+# %% ../../nbs/book/arms.ipynb #fff02e49
+def _key_of(arm: "Arm", runs: str, args: Sequence, kwargs: Mapping) -> str:
+    "The key of one call; `runs`, the digest of the function, is the part that all calls share"
+    given = Reach()(_known_arguments(arm.function, args, kwargs))
+    return _sha256(repr([runs, given, *_context_of(arm.arms.settings)]).encode())[:32]
+
 # %% ../../nbs/book/arms.ipynb #8b9c546b
 class Arm:
     "A function whose results are kept; call it as the function, or `many` times at once"
@@ -308,16 +316,7 @@ class Arm:
 
     def key(self, *args: Any, **kwargs: Any) -> str:  # 32 hexadecimal digits
         "Digest of what runs, its arguments, and the profile, seed and kind of device"
-        return self._key(self._what_runs(), args, kwargs)
-
-    def _what_runs(self) -> str:
-        "The part of the key that all calls share"
-        return Reach()(self.function)
-
-    def _key(self, runs: str, args: Sequence, kwargs: Mapping) -> str:
-        "The key of one call"
-        given = Reach()(_known_arguments(self.function, args, kwargs))
-        return _sha256(repr([runs, given, *_context_of(self.arms.settings)]).encode())[:32]
+        return _key_of(self, Reach()(self.function), args, kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what the function returns
         "The kept result, or a new one"
@@ -330,7 +329,7 @@ class Arm:
     def many(
         self,
         calls: Sequence[Mapping[str, Any]],  # keyword arguments of each call
-        *, jobs: int | None = None,  # processes, as `n_jobs` of joblib; None: as `joblib.parallel_config` says, or 1
+        *, jobs: int | None = None,  # processes, as `n_jobs` of joblib; None: as `parallel_config` says, or 1
         desc: str = "",              # shown beside the bar
     ) -> list[Finished]:             # in the order of `calls`
         "Many arms at once; those that are finished are kept at once, whatever happens to the others"
@@ -349,18 +348,19 @@ def _threads() -> int:
 
     return torch.get_num_threads()
 
-# %% ../../nbs/book/arms.ipynb #4778b81b
+# %% ../../nbs/book/arms.ipynb #562da4f8
 def _stamp(key: str, seconds: float, settings: Settings) -> dict[str, Any]:
     "What an arm was made with"
     made = {"key": key, "seconds": round(seconds, 3), "versions": versions(), "machine": platform.machine()}
     made |= {"device": settings.device, "threads": _threads(), "date": date.today().isoformat()}
     return made | {"profile": settings.profile, "seed": settings.seed}
 
-
+# %% ../../nbs/book/arms.ipynb #3fa3e4b7
 def _keep(arm: Arm, key: str, made: tuple, args: Sequence, kwargs: Mapping) -> Finished:
     "Write what `_timed` has made; a result whose code has changed meanwhile is refused"
     if arm.key(*args, **kwargs) != key:
-        raise RuntimeError(f"the code or the arguments of `{arm.__name__}` changed while it ran: its result is not kept")
+        name = arm.__name__
+        raise RuntimeError(f"code or arguments of `{name}` changed while it ran: its result is not kept")
     value, seconds, loaded = made
     content, large = encode(value)
     stamp = _stamp(key, seconds, arm.arms.settings)
@@ -369,11 +369,11 @@ def _keep(arm: Arm, key: str, made: tuple, args: Sequence, kwargs: Mapping) -> F
     record = {"arm": arm.__name__, "arguments": given, "value": content, "data": dict(loaded), "stamp": stamp}
     return _use(arm, _write_record(_path(arm, key), record, large), value)
 
-
+# %% ../../nbs/book/arms.ipynb #4778b81b
 def _path(arm: Arm, key: str) -> Path:
     return arm.arms.settings.cache / "arms" / arm.arms.chapter / f"{arm.__name__}-{key}.json"
 
-# %% ../../nbs/book/arms.ipynb #789f0b34
+# %% ../../nbs/book/arms.ipynb #4a24e98e
 def _use(arm: Arm, record: dict, value: Any) -> Finished:
     "Note that an arm was used; a run that stores its outputs hands it on to the transaction"
     stamp = record["stamp"]
@@ -383,7 +383,7 @@ def _use(arm: Arm, record: dict, value: Any) -> Finished:
         write_atomic(Path(stage) / "arms" / arm.arms.chapter / f"{stamp['key']}.json", light)
     return Finished(value, stamp)
 
-
+# %% ../../nbs/book/arms.ipynb #789f0b34
 def _look_up(arm: Arm, key: str) -> Finished | None:
     "The kept arm: from the cache, or from the repository; None when it has to be made"
     if _is_wanted_fresh(key):
@@ -398,7 +398,7 @@ def _look_up(arm: Arm, key: str) -> Finished | None:
             continue
     return None
 
-# %% ../../nbs/book/arms.ipynb #3f18ed02
+# %% ../../nbs/book/arms.ipynb #868f80ed
 def _is_wanted_fresh(key: str) -> bool:
     "Whether a run was told to make an arm anew: all of them, or those of a list of keys"
     wanted = os.environ.get("WEIGHTBOOK_FRESH", "")
@@ -411,10 +411,10 @@ def _candidates(arm: Arm, key: str) -> list[tuple[dict, dict]]:
     committed = committed_arms(arm.arms.chapter).get(key)
     return ([own] if own else []) + ([(committed, {})] if committed else [])
 
-
+# %% ../../nbs/book/arms.ipynb #3f18ed02
 _MADE: set[str] = set()  # keys that were made in this process, which a fresh run does not make twice
 
-# %% ../../nbs/book/arms.ipynb #e4505b27
+# %% ../../nbs/book/arms.ipynb #624b4aaf
 def committed_arms(
     chapter: str,  # its name
 ) -> dict[str, dict]:  # key -> record, without large arrays
@@ -425,7 +425,7 @@ def committed_arms(
         return {}
     return {record["stamp"]["key"]: record for record in _committed(path, path.stat().st_mtime_ns)}
 
-
+# %% ../../nbs/book/arms.ipynb #e4505b27
 @lru_cache(maxsize=32)
 def _committed(path: Path, version: int) -> tuple[dict, ...]:
     "The records of a committed file, read once for each version of it"
@@ -434,25 +434,26 @@ def _committed(path: Path, version: int) -> tuple[dict, ...]:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path} is no file of arms: {error}") from error
 
-# %% ../../nbs/book/arms.ipynb #c794b2bb
+# %% ../../nbs/book/arms.ipynb #5a9c84f6
 def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str) -> list[Finished]:
     "The body of `Arm.many`"
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    runs = arm._what_runs()
-    keys = [arm._key(runs, (), call) for call in calls]
+    runs = Reach()(arm.function)
+    keys = [_key_of(arm, runs, (), call) for call in calls]
     found = {key: _look_up(arm, key) for key in dict.fromkeys(keys)}
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
     run = Parallel(n_jobs=jobs if missing and _can_travel(arm) else 1, return_as="generator_unordered")
     made = run(delayed(_elsewhere)(arm, key, call) for key, call in missing.items())
-    for key, call, result in tqdm(made, total=len(missing), desc=desc or arm.__name__, disable=None, leave=False):
+    bar = dict(total=len(missing), desc=desc or arm.__name__, disable=None, leave=False)
+    for key, call, result in tqdm(made, **bar):
         found[key] = _keep(arm, key, result, (), call)
     return [found[key] for key in keys]
 
-
+# %% ../../nbs/book/arms.ipynb #c794b2bb
 def _can_travel(arm: Arm) -> bool:
-    "Whether the arm, with all of the page that it reaches, can be sent to another process; said when it cannot"
+    "Whether the arm, with what it reaches of the page, can be sent to another process; said when it cannot"
     try:
         cloudpickle.dumps(arm)
     except Exception as error:  # whatever an object of another package raises when it is pickled
@@ -470,7 +471,8 @@ def _pack(arm: Arm) -> dict[str, Any]:
     "What a worker needs of an arm"
     reach = Reach()
     reach(arm.function)
-    return {"function": arm.function, "chapter": arm.arms.chapter, "settings": arm.arms.settings, "pages": reach.pages}
+    home = {"chapter": arm.arms.chapter, "settings": arm.arms.settings}
+    return home | {"function": arm.function, "pages": reach.pages}
 
 
 def _unpack(packed: Mapping[str, Any]) -> Arm:
@@ -481,7 +483,7 @@ def _unpack(packed: Mapping[str, Any]) -> Arm:
 
 Arm.__reduce__ = lambda self: (_unpack, (_pack(self),))
 
-# %% ../../nbs/book/arms.ipynb #229ccd5a
+# %% ../../nbs/book/arms.ipynb #ce3db255
 def _recached(function: Callable, parameters: Mapping[str, Any]) -> Callable:
     return lru_cache(**parameters)(function)
 
@@ -492,20 +494,20 @@ def _pack_cached(helper: Any) -> Any:
         return helper.__qualname__
     return _recached, (helper.__wrapped__, helper.cache_parameters())
 
-
+# %% ../../nbs/book/arms.ipynb #229ccd5a
 def _named_property(function: Callable, name: str) -> cached_property:
     made = cached_property(function)
     made.__set_name__(None, name)
     return made
-
-
 copyreg.pickle(type(lru_cache(len)), _pack_cached)
-copyreg.pickle(cached_property, lambda p: (_named_property, (p.func, p.attrname)))  # it holds a lock before Python 3.12
+# before Python 3.12 a cached property holds a lock
+copyreg.pickle(cached_property, lambda p: (_named_property, (p.func, p.attrname)))
 
-# %% ../../nbs/book/arms.ipynb #78f0f9c3
-_SHARED = ("versions", "machine", "device", "threads", "date", "profile", "seed")  # told once for all arms that share it
+# %% ../../nbs/book/arms.ipynb #cb31a132
+# what is told once for all arms that share it
+_SHARED = ("versions", "machine", "device", "threads", "date", "profile", "seed")
 
-
+# %% ../../nbs/book/arms.ipynb #87824aa0
 def arms_file(
     records: Sequence[dict],  # records, see `committed_arms`
 ) -> str:                     # JSON, one record a line, sorted by arm and key
@@ -517,11 +519,12 @@ def arms_file(
     for record in sorted(records, key=order):
         stamp = {name: value for name, value in record["stamp"].items() if name not in _SHARED}
         shared = place[json.dumps({name: record["stamp"][name] for name in _SHARED})]
-        lines.append(json.dumps(record | {"stamp": stamp | {"made": shared}}, ensure_ascii=False, allow_nan=False))
+        row = record | {"stamp": stamp | {"made": shared}}
+        lines.append(json.dumps(row, ensure_ascii=False, allow_nan=False))
     join = ",\n".join
     return '{"made": [\n' + join(made) + '\n],\n"arms": [\n' + join(lines) + "\n]}\n"
 
-
+# %% ../../nbs/book/arms.ipynb #78f0f9c3
 def read_arms(
     text: str,       # of a committed file
 ) -> list[dict]:     # records
@@ -541,7 +544,7 @@ def finished_arms(
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return [record for record in records if record["stamp"]["profile"] == settings.profile]
 
-# %% ../../nbs/book/arms.ipynb #c5962d2e
+# %% ../../nbs/book/arms.ipynb #f8e6a1c1
 @dataclass(frozen=True)
 class ArmsCost:
     "What the arms behind a page cost"
@@ -550,13 +553,14 @@ class ArmsCost:
     seconds: float  # of all together
     oldest: str     # date of the oldest, "" without arms
 
-
+# %% ../../nbs/book/arms.ipynb #c5962d2e
 def cost_of(
     records: Sequence[dict],  # records of arms
 ) -> ArmsCost:
     "Count, total seconds and oldest date of arms"
     stamps = [record["stamp"] for record in records]
-    return ArmsCost(len(stamps), math.fsum(s["seconds"] for s in stamps), min((s["date"] for s in stamps), default=""))
+    oldest = min((stamp["date"] for stamp in stamps), default="")
+    return ArmsCost(len(stamps), math.fsum(stamp["seconds"] for stamp in stamps), oldest)
 
 
 def arms_cost(
@@ -574,10 +578,12 @@ def largest_difference(
     if isinstance(old, dict) and isinstance(new, dict):
         keys = (set(old) | set(new)) - {"seconds"}
         same = all(key in old and key in new for key in keys)
-        return max((largest_difference(old[key], new[key]) for key in keys), default=0.0) if same else math.inf
+        gaps = (largest_difference(old[key], new[key]) for key in keys) if same else (math.inf,)
+        return max(gaps, default=0.0)
     if isinstance(old, list) and isinstance(new, list):
         pairs = list(zip(old, new, strict=False))
-        return max((largest_difference(a, b) for a, b in pairs), default=0.0) if len(old) == len(new) else math.inf
+        gaps = (largest_difference(a, b) for a, b in pairs) if len(old) == len(new) else (math.inf,)
+        return max(gaps, default=0.0)
     if old == new:
         return 0.0
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (old, new))
