@@ -249,7 +249,7 @@ NO_DATA = [({"a": [object()]}, r"value\['a'\]\[0\]"), (torch.nn.Linear(1, 1), "v
            (np.array([object()]), "value"), (Path("x"), "value")]
 
 
-@pytest.mark.parametrize(("value", "where"), NO_DATA, ids=str)
+@pytest.mark.parametrize(("value", "where"), NO_DATA, ids=range(len(NO_DATA)))
 def test_what_is_no_data_is_refused_by_its_place(value, where):
     with pytest.raises(TypeError, match=f"`{where}` must be numbers"):
         encode(value)

@@ -169,7 +169,7 @@ TYPED += [[True], [YES, True], (NO, np.False_)]
 TYPED += [[YES, 1.0], {"order": True}, {"order": YES}, np.array([True]), [None], [[YES]], lambda: YES]
 
 
-@pytest.mark.parametrize("holds", TYPED, ids=repr)
+@pytest.mark.parametrize("holds", TYPED, ids=range(len(TYPED)))
 def test_what_is_no_condition_is_refused(book, holds):
     made = make(book)
     with pytest.raises(TypeError, match=r"`holds` must .*write the comparison, such as `above\(gap, control=…\)`"):
