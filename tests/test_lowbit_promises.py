@@ -300,7 +300,8 @@ def test_what_cannot_be_meant_is_refused(what):
 
 @pytest.mark.parametrize("options, error, message", [
     (dict(skip="*.upp_proj"), ValueError, "`skip`.*nearest"), (dict(only="model.layer.*"), ValueError, "`only`"),
-    (dict(bits={"*.nothing": 3}), ValueError, "`bits`"), (dict(bits=9), ValueError, "`bits`"), (dict(bits=2.5), TypeError, "`bits`"),
+    (dict(bits={"*.nothing": 3}), ValueError, "`bits`"), (dict(bits=9), ValueError, "`bits`"),
+    (dict(bits=2.5), TypeError, "`bits`"),
     (dict(only="lm_head"), ValueError, "`model`"), (dict(static_group=True), TypeError, "`options`"),
     (dict(scale_dtype=torch.int8), ValueError, "`scale_dtype`"), (dict(method="gtpq"), ValueError, "`method`"),
 ], ids=str)

@@ -43,7 +43,8 @@ def half_precision() -> nn.Module:
 
 
 MODELS = {
-    "packed": packed, "packed, act-order": lambda: Q.quantize_model_(m := toy(bias=True), IDS, 3, 16, act_order=True) is not None and m,
+    "packed": packed,
+    "packed, act-order": lambda: Q.quantize_model_(m := toy(bias=True), IDS, 3, 16, act_order=True) is not None and m,
     "half": lambda: Q.quantize_model_(m := toy(tied=False), IDS, 4, 16, only="*.mlp.*") is not None and m,
     "rotated": rotated, "sparse": lambda: wina.sparsify(toy(), 0.5, prefill_dense_fraction=0.0),
     "thresholds": lambda: wina.sparsify(m := toy(), 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS])),
@@ -183,8 +184,9 @@ def test_transformers_reads_what_we_write_as_gguf(name, tied, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["toy.gguf"]
 
 
-@pytest.mark.parametrize("options", [dict(bits=4, group_size=16), dict(bits=4, group_size=32, dim="ic"), dict(bits=8, group_size=32),
-                                     dict(bits=4, group_size=32, act_order=True)], ids=str)
+@pytest.mark.parametrize("options", [
+    dict(bits=4, group_size=16), dict(bits=4, group_size=32, dim="ic"), dict(bits=8, group_size=32),
+    dict(bits=4, group_size=32, act_order=True)], ids=str)
 def test_grids_that_gguf_does_not_have_are_refused(options, tmp_path):
     model = toy(heads=4)
     Q.quantize_model_(model, IDS, **options)

@@ -57,8 +57,10 @@ HALF_DONE = {  # what is tried -> (model, converter, exception, message)
     "a typing error": (toy, lambda m: wina.sparsify(m, {"*.upp_proj": 0.5}), ValueError, "`sparsity`.*nearest"),
     "thresholds missing": (toy, lambda m: wina.sparsify(m, 0.5, thresholds={}), ValueError, "`thresholds`"),
     "thresholds without scores": (
-        toy, lambda m: wina.sparsify(m, 0.5, thresholds=dict.fromkeys(wina.gated_linears(m), wina.ScoreDistribution())), ValueError, "add"),
-    "a dense share of two": (gated, lambda m: wina.sparsify(m, 0.5, prefill_dense_fraction=2.0), ValueError, "`prefill_dense_fraction`"),
+        toy, lambda m: wina.sparsify(m, 0.5, thresholds=dict.fromkeys(wina.gated_linears(m), wina.ScoreDistribution())),
+        ValueError, "add"),
+    "a dense share of two": (
+        gated, lambda m: wina.sparsify(m, 0.5, prefill_dense_fraction=2.0), ValueError, "`prefill_dense_fraction`"),
     "CATS too sparse": (toy, lambda m: wina.sparsify_cats(m, 0.9, [IDS]), ValueError, "`sparsity`"),
     "CATS without batches": (toy, lambda m: wina.sparsify_cats(m, 0.2, []), ValueError, "add"),
     "CATS of Phi": (lambda: family("phi3"), lambda m: wina.sparsify_cats(m, 0.2, [IDS]), NotImplementedError, "gate and up"),
@@ -87,7 +89,7 @@ def test_threshold_gates_gate_the_keys_of_a_rotated_grouped_query_model():
         wina.sparsify(model, share, thresholds=dists, prefill_dense_fraction=0.0)
         kept, hooks = {}, []
         for name, gate in wina.gated_linears(model).items():
-            note = lambda m, a, name=name: kept.update({name: m.mask(a[0]).float().mean().item()})  # noqa: E731
+            note = lambda m, a, at=kept, name=name: at.update({name: m.mask(a[0]).float().mean().item()})  # noqa: E731
             hooks.append(gate.register_forward_pre_hook(note))
         model(IDS)
         for hook in hooks:
@@ -151,7 +153,8 @@ def test_every_matrix_has_a_fate():
 
 SPARSE = {
     "top-k": lambda m: wina.sparsify(m, 0.5, prefill_dense_fraction=0.0),
-    "thresholds": lambda m: wina.sparsify(m, 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS]), prefill_dense_fraction=0.0),
+    "thresholds": lambda m: wina.sparsify(
+        m, 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS]), prefill_dense_fraction=0.0),
     "cats": lambda m: wina.sparsify_cats(m, 0.3, [IDS], prefill_dense_fraction=0.0),
 }
 

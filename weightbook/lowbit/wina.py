@@ -267,12 +267,14 @@ def _check_dense(model: nn.Module) -> None:
             raise ValueError(f"`model` must have no gates: call `densify` first ({name})")
         if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
             kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"
-            raise TypeError(f"`model` must hold plain floating-point linear layers, but {name} is a {kind}: rotate before quantising")
+            raise TypeError(
+                f"`model` must hold plain floating-point linear layers, but {name} is a {kind}: rotate before quantising")
         if module.weight.is_meta or not module.weight.isfinite().all():
             raise ValueError(f"`model` must hold finite weights in memory, but those of {name} are not")
     for i, block in enumerate(decoder_blocks(model)):
         if "forward" in block.__dict__ or block._forward_hooks or block._forward_pre_hooks:
-            raise ValueError(f"`model` must have no hooks on its blocks, but block {i} has: remove them first, they would be lost")
+            raise ValueError(
+                f"`model` must have no hooks on its blocks, but block {i} has: remove them first, they would be lost")
 
 # %% ../../nbs/lowbit/04_wina.ipynb #9d16b128
 def fuse_norms(
@@ -421,7 +423,8 @@ def sparsify(
     taus = _thresholds_by_layer(thresholds, shares)
     for name in shares:
         if not isinstance(linears[name], nn.Linear):
-            raise TypeError(f"`model` must hold plain linear layers, but {name} is a {type(linears[name]).__name__}: name it in `skip`")
+            kind = type(linears[name]).__name__
+            raise TypeError(f"`model` must hold plain linear layers, but {name} is a {kind}: name it in `skip`")
     _rotate_if(densify(model), criterion in ("official", "all") if rotate is None else rotate, gates)
     for name, share in shares.items():
         kind = layer_criterion(name.rsplit(".", 1)[1], criterion)
@@ -432,7 +435,8 @@ def sparsify(
 
 # %% ../../nbs/lowbit/04_wina.ipynb #e250a084
 def _sparsity_by_layer(
-    sparsity: float | Mapping[str, float], linears: Mapping[str, nn.Module], skip: str | Iterable[str] = (), only: str | Iterable[str] = "*"
+    sparsity: float | Mapping[str, float], linears: Mapping[str, nn.Module],
+    skip: str | Iterable[str] = (), only: str | Iterable[str] = "*",
 ) -> dict[str, float]:
     "Sparsity of each gated layer; layers that a mapping does not name stay dense"
     rules = sparsity if isinstance(sparsity, Mapping) else {"*": sparsity}
@@ -474,9 +478,11 @@ def gate_report(
     for name, module in model.named_modules():
         own = name.removesuffix(".linear") if name.endswith(".linear") else name
         if isinstance(gates.get(own), SparseLinear) and own == name:
-            rows.append(dict(name=name, fate="gated", criterion=module.criterion, sparsity=module.sparsity, threshold=module.threshold))
+            setting = {key: getattr(module, key) for key in ("criterion", "sparsity", "threshold")}
+            rows.append(dict(name=name, fate="gated") | setting)
         elif own == name and any(p.ndim > 1 for p in module.parameters(recurse=False)):
-            rows.append(dict(name=name, fate="dense: not named" if name in gates else "dense: outside of the blocks' linear layers"))
+            where = "not named" if name in gates else "outside of the blocks' linear layers"
+            rows.append(dict(name=name, fate=f"dense: {where}"))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #4d6efd55
@@ -905,7 +911,7 @@ void gated_product(const float *x, const float *c, const float *w, float *out, l
     free(index);
     free(score);
 }
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/lowbit/04_wina.ipynb #ea2f5961
 @functools.cache
