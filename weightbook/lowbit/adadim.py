@@ -373,15 +373,18 @@ def adadim_(
             found, hessians = _search_step(step, plan, group_size, zero_in_range, batch_size), {}
             for row in found:
                 name, dim = row["module"], row["choice"]
-                final = _quantize_as(step, name, dim, base, hessians, plan.bits[step.full_name(name)], group_size, percdamp, zero_in_range)
+                width = plan.bits[step.full_name(name)]
+                final = _quantize_as(step, name, dim, base, hessians, width, group_size, percdamp, zero_in_range)
                 _put(step.module, name, final, pack)
                 errors = {f"err_{d}": row[d].mean() for d in DIMS}
-                rows.append(dict(layer=step.index, module=name, choice=dim) | errors | dict(bits_per_weight=final.bits_per_weight()))
+                rows.append(dict(layer=step.index, module=name, choice=dim) | errors
+                            | dict(bits_per_weight=final.bits_per_weight()))
     return plan.report(rows)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #3d89845a
 def _quantize_as(
-    step: DecoderStep, name: str, dim: str, base: str, hessians: dict, bits: int, group_size: int, percdamp: float, zero_in_range: bool
+    step: DecoderStep, name: str, dim: str, base: str, hessians: dict, bits: int, group_size: int, percdamp: float,
+    zero_in_range: bool,
 ) -> QuantizedWeight:
     "The final weight of a layer; layers that share their inputs share a Hessian"
     weight, inputs = step.linears[name].weight.data, step.linear_inputs[name]
