@@ -132,7 +132,8 @@ def check_group_size(
     if group_size < 1 or length % group_size:
         side = "inputs" if dim == "oc" else "outputs"
         fits = [g for g in range(8, length + 1, 8) if length % g == 0][:12] or [length]
-        raise ValueError(f"`group_size` must be -1 or divide the {length} {side} (dim {dim!r}){' of ' * bool(name)}{name}, got {group_size}; {fits} do")
+        raise ValueError(f"`group_size` must be -1 or divide the {length} {side} (dim {dim!r})"
+                         f"{' of ' * bool(name)}{name}, got {group_size}; {fits} do")
     return group_size
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #17828f7f
@@ -1070,10 +1071,10 @@ def quantize_model_(
     plan, rows = Plan.make(model, bits, group_size, (options.get("dim", "oc"),), skip, only), []
     walk = walk_decoder(model, input_ids, batch_size=batch_size, propagate=propagate, collect="hessians")
     with all_or_nothing(model, plan.bits), contextlib.closing(walk):
-        for step, name in ((step, name) for step in walk for name in list(step.linears)):
+        for step, name in ((one, name) for one in walk for name in list(one.linears)):
             if (width := plan.bits.get(step.full_name(name))) is not None:
-                row = _quantize_step(step, name, pack, scale_dtype, dict(bits=width, group_size=group_size, method=method) | options)
-                rows.append(row)
+                setting = dict(bits=width, group_size=group_size, method=method) | options
+                rows.append(_quantize_step(step, name, pack, scale_dtype, setting))
         _check_reached(plan.bits, (f"model.layers.{row['layer']}.{row['module']}" for row in rows))
     return plan.report(rows)
 
@@ -1107,7 +1108,8 @@ def _check_options(method: str, options: Mapping) -> None:
 def _check_reached(wanted: Iterable[str], done: Iterable[str]) -> None:
     "Refuse a calibration that never reached a layer"
     if missed := sorted(set(wanted) - set(done)):
-        raise ValueError(f"`input_ids` must reach every layer, but never came to {missed[0]} and {len(missed) - 1} more; name them in `skip`")
+        more = f"{missed[0]} and {len(missed) - 1} more"
+        raise ValueError(f"`input_ids` must reach every layer, but never came to {more}; name them in `skip`")
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #8708db56
 LAYOUT_FILE = "weightbook_quantized.json"
@@ -1118,7 +1120,7 @@ class SavedLayer:
     "How layers of one class get into a layout and out of it"
     describe: Callable[[nn.Module], dict]              # a layer -> what has to be written down, as JSON
     build: Callable[[nn.Module, str, dict], nn.Module] # model, name and description -> the layer to put in place
-    inner: str = ""                                    # name of the wrapped module; its tensors are saved under the wrapper's name
+    inner: str = ""                                    # name of the wrapped module, saved under the wrapper's name
 
     @property
     def late(self) -> bool:  # True: built around weights that are loaded already
@@ -1269,7 +1271,8 @@ def _read_layout(folder: Path) -> dict:
             if layer["kind"] not in SAVED or not isinstance(layer["form"], dict) or not isinstance(layer["name"], str):
                 raise ValueError(f"unknown layer {layer}")
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ValueError(f"{LAYOUT_FILE} in {folder.name!r} is damaged or from another version, save the model again: {error}") from error
+        wrong = f"{LAYOUT_FILE} in {folder.name!r} is damaged or from another version, save the model again"
+        raise ValueError(f"{wrong}: {error}") from error
     return layout
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0318bb87
@@ -1282,7 +1285,8 @@ def _read_tensors(folder: Path, layout: Mapping) -> dict[str, Tensor]:
         if not path.is_file():
             raise ValueError(f"{name} is missing in {folder.name!r}")
         if _digest(path) != digest:
-            raise ValueError(f"{name} in {folder.name!r} is damaged: {path.stat().st_size} bytes that are not those that were saved")
+            size = path.stat().st_size
+            raise ValueError(f"{name} in {folder.name!r} is damaged: {size} bytes that are not those that were saved")
     tensors = require("safetensors.torch", extra="lm").load_file(folder / layout["weights"])
     if unknown := [first for first in layout["alias"].values() if first not in tensors]:
         raise ValueError(f"{layout['weights']} in {folder.name!r} lacks {unknown[0]}")
@@ -1346,7 +1350,8 @@ def export_gguf(
     "Write a model as GGUF: packed layers as Q4_1 or Q8_0, all others in float32; ValueError where a grid does not fit"
     gguf, config = require("gguf", extra="lm"), getattr(model, "config", None)
     if getattr(config, "model_type", None) != "llama":
-        raise NotImplementedError(f"`model` must be a Llama for GGUF, got {getattr(config, 'model_type', type(model).__name__)!r}")
+        kind = getattr(config, "model_type", type(model).__name__)
+        raise NotImplementedError(f"`model` must be a Llama for GGUF, got {kind!r}")
     tensors = [_gguf_tensor(model, name, module) for name, module in _gguf_modules(model).items()]
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix=".weightbook-", dir=path.resolve().parent) as place:
@@ -1438,7 +1443,8 @@ def _packed_linear_kernel(
         part = tl.zeros((ROWS, GROUPS), tl.float32)
         for plane in tl.static_range(4):  # fields of 8, 4, 2 and 1 bits; those of a width lie behind all wider ones
             if (BITS >> (3 - plane)) & 1:
-                part = _add_fields(part, line, x_ptr, scale_ptr, n, cols, octets, BITS - BITS % (16 >> plane), 8 >> plane, IC, GROUP, VEC)
+                part = _add_fields(part, line, x_ptr, scale_ptr, n, cols, octets, BITS - BITS % (16 >> plane), 8 >> plane,
+                                   IC, GROUP, VEC)
         i = n[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
         x = tl.load(x_ptr + i, mask=i < cols, other=0.0).to(tl.float32)
         if IC:
@@ -1603,7 +1609,7 @@ INLINE void some_rows(const uint8_t *packed, const float *scale, const uint8_t *
         for (int t = 0; t < T; t++) out[t * rows + o] = total(acc[t]) - shift[t];
     }
 }
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fdb
 _DOORS_C = r"""
@@ -1647,7 +1653,7 @@ void product_ic(const uint8_t *packed, const float *scale, const uint8_t *zero, 
         product(packed, 0, 0, mine, sums, out, block * g, (block + 1) * g, rows, octets, bits, 8 * octets, 1, tokens);
     }
 }
-"""
+"""  # noqa: E501
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fdd
 @functools.cache
