@@ -33,12 +33,12 @@ MOVES = {
                  "best = scores.topk(keep, dim=-1).indices"),
     "the norms": ("synthetic", "else torch.ones(n) for W in (W1, W2))", "else torch.zeros(n) for W in (W1, W2))"),
     "the rank": ("synthetic", "for f in (0.01, 0.02, 0.05, 0.10)", "for f in (0.01, 0.02, 0.05)"),
-    "the probe": ("rotation", "PROBE = S.pick(quick=64", "PROBE = S.pick(quick=65"),
+    "the probe": ("rotation", "PROBE = S.pick(quick=32", "PROBE = S.pick(quick=33"),
     "three layers": ("norms", "for i in (4, 14, 24)", "for i in (4, 14, 23)"),
     "share": ("concentration", "energy.topk(round(share * energy.shape[-1])", "energy.topk(int(share * energy.shape[-1])"),
     "the weights of the mean": ("drift", "sum(dropped[n] * size[n] for n in size)", "sum(dropped[n] for n in size)"),
     "the suite": ("task_score", '"piqa", "winogrande", "hellaswag", "arc_challenge", "mmlu", "gsm8k"', '"piqa", "winogrande"'),
-    "windows": ("dense", "windows=4, length=128", "windows=4, length=129"),
+    "windows": ("dense", "windows=2, length=32", "windows=2, length=33"),
 }
 
 STAYS = {

@@ -1115,8 +1115,10 @@ def _check_reached(wanted: Iterable[str], done: Iterable[str]) -> None:
         raise ValueError(f"`input_ids` must reach every layer, but never came to {missed[0]} "
                          f"and {len(missed) - 1} more; name them in `skip`")
 
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #8708db56
 LAYOUT_FILE = "weightbook_quantized.json"
+
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #3d807bed
 @dataclass(frozen=True)

@@ -278,6 +278,7 @@ def _check_dense(model: nn.Module) -> None:
             raise ValueError(f"`model` must have no hooks on its blocks, but block {i} has: "
                              "remove them first, they would be lost")
 
+
 # %% ../../nbs/lowbit/04_wina.ipynb #9d16b128
 def fuse_norms(
     model: nn.Module, # supported decoder of dense layers, changed in place; its head is untied from the embedding
