@@ -486,9 +486,8 @@ class SeparableFiberConv(nn.Module):
         *, fiber: bool = True,  # False: no spherical step, as for a net on positions alone
     ):
         super().__init__()
-        self.kernel = nn.Linear(
-            check_integer("basis_dim", basis_dim, low=1), check_integer("channels", channels, low=1), bias=False
-        )
+        self.kernel = nn.Linear(check_integer("basis_dim", basis_dim, low=1),
+                                check_integer("channels", channels, low=1), bias=False)
         self.fiber_kernel = nn.Linear(basis_dim, channels, bias=False) if fiber else None
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("calibrated", torch.tensor(False))
@@ -512,8 +511,7 @@ class SeparableFiberConv(nn.Module):
         return x2 + self.bias
 
     def _calibrate(self, std_in: Tensor, std_1: Tensor, std_2: Tensor) -> None:
-        # new tensors, not in place: the pass that is under way will be differentiated with the old ones
-        stds = torch.stack([std_in, std_1, std_2])
+        stds = torch.stack([std_in, std_1, std_2])  # new tensors below: this pass is differentiated with the old
         usable = (stds.isfinite() & (stds > 0)).all()  # an empty batch, or features without spread: measure on the next one
         keep = lambda weight, ratio: (weight * torch.where(usable, ratio, torch.ones_like(ratio))).to(weight.dtype)
         self.kernel.weight.data = keep(self.kernel.weight.data, std_in / std_1)
@@ -857,7 +855,7 @@ def _conv_kernel(
         total += kernel * x.to(tl.float32)
     tl.store(out_ptr + (node * N + rows)[:, None] * C + cols[None, :], total, mask=inside)
 
-# %% ../../nbs/sharing/04_ponita.ipynb #18752e6c
+# %% ../../nbs/sharing/04_ponita.ipynb #e8e3efea
 def _conv_reference(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
     "Eq. (12) in plain PyTorch, for edges in any order"
     kernel = F.linear(basis, weight)
@@ -871,7 +869,7 @@ def _conv_backward(upstream: tuple, args: tuple, wanted: tuple) -> tuple:
     to_kernel = (g[receivers] * x[senders]).to(basis.dtype)
     return to_x, to_kernel @ weight, torch.einsum("enc,enb->cb", to_kernel, basis), None, None
 
-
+# %% ../../nbs/sharing/04_ponita.ipynb #18752e6c
 @kernel_operator(_conv_reference, backward=_conv_backward)
 def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
     "Run the fused kernel on edges in any order; `basis` and `weight` share a dtype, sums are in float32"
