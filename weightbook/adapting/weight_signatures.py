@@ -8,9 +8,9 @@ __all__ = ['SCHEMES', 'State', 'STATS', 'NETWORKS', 'PARTS', 'projection_coeffic
            'shallow_keys', 'fingerprint', 'WeightSignature', 'extract_signature', 'quantize_signature',
            'save_signature', 'load_signature', 'apply_signatures', 'patch_tensor_reference', 'SignaturePatch',
            'patched', 'patch_tensor', 'remove_signatures', 'signature_similarity', 'layerwise_relative_difference',
-           'random_signature', 'patch_like_released', 'patch_bytes', 'benchmark', 'Normalize', 'PlainVGG',
-           'ResidualUnit', 'DownsamplingResNet', 'build_network', 'Study', 'study_images', 'corrupted', 'Arm',
-           'accuracy_of', 'run_pretraining', 'run_arm', 'robustness_report', 'score_state']
+           'random_signature', 'patch_like_released', 'Normalize', 'PlainVGG', 'ResidualUnit', 'DownsamplingResNet',
+           'build_network', 'patch_bytes', 'benchmark', 'Study', 'study_images', 'corrupted', 'Arm', 'accuracy_of',
+           'run_pretraining', 'run_arm', 'robustness_report', 'score_state']
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d6ab34d7
 import hashlib
@@ -86,7 +86,7 @@ class QuantizedTensor:
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #e808b2ff
 SCHEMES = ("linear", "log", "tanh")
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #e888b064
+
 @typed
 def quantize(
     x: Tensor,                # any shape, at least one element, floating point, finite
@@ -192,8 +192,7 @@ def update_bn_stats(
 def _execution_order(model: nn.Module, units: Mapping[str, nn.Module], example: Tensor) -> list[str]:
     "Names of the units in the order in which a forward pass reaches them"
     order: dict[str, None] = {}
-    hooks = [unit.register_forward_pre_hook(lambda m, x, name=name: order.setdefault(name))
-             for name, unit in units.items()]
+    hooks = [unit.register_forward_pre_hook(lambda m, x, name=name: order.setdefault(name)) for name, unit in units.items()]
     mode = model.training
     try:
         with torch.no_grad():
@@ -220,8 +219,7 @@ def shallow_keys(
             units[name] = module
     order = list(units) if example is None else _execution_order(model, units, example)
     check_integer("n_layers", n_layers, low=1, high=len(order))
-    names = (f"{unit}.{p}".lstrip(".") for unit in order[:n_layers]
-             for p, _ in units[unit].named_parameters())
+    names = (f"{unit}.{p}".lstrip(".") for unit in order[:n_layers] for p, _ in units[unit].named_parameters())
     return [name for name in names if not any(word in name for word in skip)]
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #5d8dc7f1
@@ -384,7 +382,7 @@ def _pack(codes: Tensor, bits: int) -> Tensor:
     planes = codes.flatten().numpy()[:, None] >> np.arange(bits - 1, -1, -1) & 1
     return torch.from_numpy(np.packbits(planes.astype(np.uint8)))
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #c6de708c
+
 def _unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
     "The inverse of `_pack`"
     count = math.prod(shape)
@@ -394,7 +392,7 @@ def _unpack(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #cd6bc7de
 _FORMAT = "weightbook-signature-1"
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #e2bed844
+
 @typed
 def save_signature(
     signature: WeightSignature,  # rounded or not
@@ -409,8 +407,7 @@ def save_signature(
             code = signature.codes[key]
             tensors[key] = _pack(code.codes, (code.levels - 1).bit_length())
             tensors[f"{key}:ends"] = code.ends
-            header |= {f"shape.{key}": json.dumps(list(t.shape)), "levels": str(code.levels),
-                       "scheme": code.scheme}
+            header |= {f"shape.{key}": json.dumps(list(t.shape)), "levels": str(code.levels), "scheme": code.scheme}
     return write_atomic(path, require("safetensors.torch", extra="lm").save(tensors, header))
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #ac187377
@@ -496,7 +493,7 @@ def _live_tensors(model: nn.Module) -> dict[str, Tensor]:
     named = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
     return {name: t for part in named for name, t in part}
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #e31bd222
+
 def _check_tied(live: Mapping[str, Tensor], directions: Mapping[str, Tensor]) -> None:
     "Refuse two directions for one tensor"
     first: dict[int, str] = {}
@@ -505,15 +502,33 @@ def _check_tied(live: Mapping[str, Tensor], directions: Mapping[str, Tensor]) ->
         if directions[key].shape != directions[twin].shape or not torch.equal(directions[key], directions[twin]):
             raise ValueError(f"`signatures` must agree on tied tensors, but {twin} and {key} are one tensor of `model`")
 
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #a627e8d0
+class _Worn:
+    "Tensors that wear directions: what they were, and whether anyone else has written to them"
+
+    def _wearing(self, key: str) -> Tensor:
+        if self.weights is None:
+            return self._originals[key]
+        return patch_tensor(self._originals[key], self._directions[key], [self.weights[i] for i in self._rows[key]])
+
+    def _check_untouched(self) -> None:
+        written = [key for key, t in self._live.items() if t._version != self._versions[key]]
+        # a patch on top of this one, put on and taken off again, leaves the bits as they were
+        if changed := [key for key in written if not torch.equal(self._live[key], self._wearing(key))]:
+            raise RuntimeError(f"{', '.join(changed[:3])} changed while patched; removing the patch would lose that change")
+
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #fed51bea
-class SignaturePatch:
+class SignaturePatch(_Worn):
     "Signatures on a model, in place, with a dial for their strengths; made for reuse, `patched` is the short form"
 
     @typed
-    def __init__(self, model: nn.Module,  # changed in place
-                 signatures: WeightSignature | Sequence[WeightSignature],  # from one pre-trained model
-                 weights: float | Sequence[float] | None = None,  # strengths λ; None: 1 / n
-                 *, code_compat: bool = False):  # True: square the strengths, as the released script does
+    def __init__(
+        self,
+        model: nn.Module,   # changed in place
+        signatures: WeightSignature | Sequence[WeightSignature],  # from one pre-trained model
+        weights: float | Sequence[float] | None = None,  # strengths λ; None: 1 / n
+        *, code_compat: bool = False,  # True: square the strengths, as the released script does
+    ):
         found = _listed(signatures)
         self.signatures, self.code_compat, self.weights = found, code_compat, None
         shapes = {key: t.shape for s in found for key, t in s.tensors.items()}
@@ -527,7 +542,10 @@ class SignaturePatch:
         self.set(weights)
 
     @torch.no_grad()
-    def set(self, weights: float | Sequence[float] | None = None) -> None:  # new strengths λ; None: 1 / n
+    def set(
+        self,
+        weights: float | Sequence[float] | None = None,  # new strengths λ; None: 1 / n
+    ) -> None:
         "Change the strengths, always counted from the original weights, eq. (9)"
         self._check_untouched()
         lam = _weights(weights, len(self.signatures), self.code_compat)
@@ -541,16 +559,6 @@ class SignaturePatch:
         self._check_untouched()
         torch._foreach_copy_(list(self._live.values()), list(self._originals.values()))
         self.weights, self._versions = None, {key: t._version for key, t in self._live.items()}
-
-    def _wearing(self, key: str) -> Tensor:
-        if self.weights is None:
-            return self._originals[key]
-        return patch_tensor(self._originals[key], self._directions[key], [self.weights[i] for i in self._rows[key]])
-
-    def _check_untouched(self) -> None:  # a patch on top, put on and taken off again, leaves the bits as they were
-        written = [key for key, t in self._live.items() if t._version != self._versions[key]]
-        if changed := [key for key in written if not torch.equal(self._live[key], self._wearing(key))]:
-            raise RuntimeError(f"{', '.join(changed[:3])} changed while patched; removing the patch would lose that change")
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #b95c025a
 @contextmanager
@@ -602,8 +610,7 @@ def remove_signatures(
     found = _listed(signatures)
     if originals is not None:
         shapes = {key: t.shape for s in found for key, t in s.tensors.items()}
-        return dict(_state(patched_state, "patched_state")) | _fitting(_state(originals, "originals"), shapes,
-                                                                       "originals")
+        return dict(_state(patched_state, "patched_state")) | _fitting(_state(originals, "originals"), shapes, "originals")
     lam = _weights(weights, len(found), code_compat)
     return apply_signatures(patched_state, found, [-w for w in lam])
 
@@ -635,12 +642,10 @@ def signature_similarity(
     scale = (one[..., :, None] * two[..., None, :]).sqrt()
     return torch.where(scale > 0, inner / scale.clamp(min=torch.finfo(scale.dtype).tiny), 0).clamp(-1, 1)
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #201c9527
-def _gram(left: Sequence[WeightSignature], right: Sequence[WeightSignature],
-          key: str) -> tuple[Tensor, Tensor, Tensor]:
+
+def _gram(left: Sequence[WeightSignature], right: Sequence[WeightSignature], key: str) -> tuple[Tensor, Tensor, Tensor]:
     "Inner products and squared norms of one tensor, in double precision"
-    a, b = (torch.stack([s.tensors[key].detach().cpu().double().flatten() for s in side])
-            for side in (left, right))
+    a, b = (torch.stack([s.tensors[key].detach().cpu().double().flatten() for s in side]) for side in (left, right))
     return a @ b.T, a.square().sum(1), b.square().sum(1)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #b0381805
@@ -693,114 +698,6 @@ def patch_like_released(
             out[key] = torch.stack([state[key].to(t) for state in states]).mean(0)
     return out
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #93e6c716
-@typed
-def patch_bytes(
-    numel: int,              # kept scalars P; ≥ 0
-    count: int = 1,          # signatures N; ≥ 1
-    *, itemsize: int = 4,    # bytes of a scalar; ≥ 1
-) -> dict[str, int]:         # "on" and "off"
-    "Bytes that putting on and taking off have to move, eq. (16)"
-    check_integer("numel", numel, low=0)
-    check_integer("count", count, low=1)
-    size = numel * check_integer("itemsize", itemsize, low=1)
-    return {"on": (count + 2) * size, "off": 2 * size}
-
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #08969630
-def _race_arms(convolutions: int, count: int, device: str) -> tuple[dict[str, Callable], dict[str, float]]:
-    "Calls to time, and the bytes each has to move"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model, plain, dialled = (build_network("vgg-16", 3, 10).to(device) for _ in range(3))
-    keys = shallow_keys(model, convolutions)
-    state = {key: t.detach().clone() for key, t in model.state_dict().items()}
-    gen = torch.Generator().manual_seed(0)
-    many = [WeightSignature({key: 1e-3 * torch.randn(state[key].shape, generator=gen) for key in keys}) for _ in range(count)]
-    one, several = SignaturePatch(model, many[0]), SignaturePatch(dialled, many)
-    source, target, signature = [state[key] for key in keys], [torch.empty_like(state[key]) for key in keys], many[0]
-
-    def first_idea() -> None:
-        new = {key: t + 0.5 * signature.tensors[key].to(t) if key in signature.tensors else t for key, t in state.items()}
-        plain.load_state_dict(new)
-
-    arms = {"copy of the kept tensors": lambda: torch._foreach_copy_(target, source), "off": one.remove}
-    arms |= {"on": lambda: one.set(0.5), f"dial, {count} signatures": lambda: several.set([0.1] * count)}
-    arms["new state dict"] = first_idea
-    cost, whole = patch_bytes(signature.numel), sum(t.nbytes for t in state.values())
-    work = [cost["off"], cost["off"], cost["on"], patch_bytes(signature.numel, count)["on"], 2 * whole + cost["on"]]
-    return arms, dict(zip(arms, map(float, work), strict=True))
-
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #344de4a9
-def _fog_numpy(image: np.ndarray, rng: np.random.RandomState, density: float = 1.5, decay: float = 1.75) -> np.ndarray:
-    "Fog on one image (H, W, C), bytes, pixel loops over the plasma's corners as one would write it in NumPy"
-    size = 1 << (max(image.shape[:2]) - 1).bit_length()
-    plasma, step, wiggle = np.zeros((size, size)), size, 100.0
-    while step >= 2:
-        half = step // 2
-        for y in range(0, size, step):
-            for x in range(0, size, step):
-                corners = [plasma[(y + dy) % size, (x + dx) % size] for dy in (0, step) for dx in (0, step)]
-                plasma[y + half, x + half] = np.mean(corners) + rng.uniform(-wiggle, wiggle)
-        for y in range(0, size, half):
-            for x in range((y + half) % step, size, step):
-                cross = ((half, 0), (-half, 0), (0, half), (0, -half))
-                around = [plasma[(y + dy) % size, (x + dx) % size] for dy, dx in cross]
-                plasma[y, x] = np.mean(around) + rng.uniform(-wiggle, wiggle)
-        step, wiggle = half, wiggle / decay
-    plasma = (plasma - plasma.min()) / np.ptp(plasma)
-    x = image / 255
-    mist = x + density * plasma[: x.shape[0], : x.shape[1], None]
-    return (255 * np.clip(mist * x.max() / (x.max() + density), 0, 1)).astype(np.uint8)
-
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #dd3d4be6
-def _motion_numpy(image: np.ndarray, rng: np.random.RandomState, radius: int = 9,
-                  sigma: float = 2.5) -> np.ndarray:
-    "Motion blur on one image (H, W, C), bytes: shifted copies along one direction, weighted"
-    angle = math.radians(rng.uniform(-45, 45))
-    weights = np.exp(-np.arange(2 * radius + 1) ** 2 / (2 * sigma**2))
-    total = np.zeros(image.shape)
-    for k, weight in enumerate(weights / weights.sum()):
-        dy, dx = round(k * math.sin(angle)), round(k * math.cos(angle))
-        rows, columns = (np.clip(np.arange(n) + shift, 0, n - 1)
-                         for n, shift in zip(image.shape[:2], (dy, dx), strict=True))
-        total += weight * image[rows][:, columns]
-    return np.clip(total, 0, 255).astype(np.uint8)
-
-
-def _noise_numpy(image: np.ndarray, rng: np.random.RandomState, sigma: float = 0.1) -> np.ndarray:
-    "Gaussian noise on one image, bytes"
-    return (255 * np.clip(image / 255 + rng.normal(0, sigma, image.shape), 0, 1)).astype(np.uint8)
-
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #d6a77264
-def benchmark(
-    settings: Settings,         # device and where rows are stored
-    *, convolutions: int = 6,   # kept convolutions of VGG-16, 1 to 13
-    count: int = 4,             # signatures on the dial
-    images: int = 256,          # images a corruption is raced on; ≥ 1
-    repeats: int = 20,          # timed rounds
-) -> list[dict]:                # rows for `bench.save_rows`
-    "Race patching against a copy of the kept tensors, and corruption of images against NumPy"
-    from weightbook.book import bench
-
-    device = settings.device
-    arms, work = _race_arms(convolutions, count, device)
-    timings = bench.time_pairs(arms, repeats=repeats, device=device, cold=True)
-    case = f"{convolutions} convolutions of VGG-16"
-    rows = bench.timing_rows("weight_signatures", case, timings, device=device, bytes=work)
-    batch = torch.randint(256, (images, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    gen, rng, here = torch.Generator(device), np.random.RandomState(0), batch.to(device)
-    pixels = batch.permute(0, 2, 3, 1).numpy()
-    for name, plain in {"gaussian_noise": _noise_numpy, "motion_blur": _motion_numpy, "fog": _fog_numpy}.items():
-        race = {"NumPy, image by image": partial(_each, plain, pixels, rng), "weightbook": partial(corrupt, here, name, 5, gen)}
-        found = bench.time_pairs(race, repeats=max(3, repeats // 4), warmup=1, device=device)
-        rows += bench.timing_rows("weight_signatures", f"{name}, {images} images", found, device=device, images=images)
-    return rows
-
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #e1dc4862
-def _each(function: Callable, images: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    "All images through a function of one"
-    return np.stack([function(image, rng) for image in images])
-
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #dd4bfc45
 STATS = {  # mean and standard deviation of each channel, as published for the training images
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
@@ -809,7 +706,7 @@ STATS = {  # mean and standard deviation of each channel, as published for the t
     "digits, other": ((0.2,), (0.45,)),
 }
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #e0c26404
+
 class Normalize(nn.Module):
     "Standardise the channels of images in [0, 1]"
 
@@ -819,8 +716,7 @@ class Normalize(nn.Module):
         stats: str,  # a key of `STATS`
     ):
         super().__init__()
-        mean, sd = (torch.tensor(values).view(-1, 1, 1)
-                    for values in STATS[check_choice("stats", stats, tuple(STATS))])
+        mean, sd = (torch.tensor(values).view(-1, 1, 1) for values in STATS[check_choice("stats", stats, tuple(STATS))])
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("sd", sd, persistent=False)
 
@@ -941,7 +837,7 @@ _RESNETS = {"resnet-8": dict(depths=(1, 1, 1), width=16),
             "resnet-50": dict(depths=(3, 4, 6, 3), width=64, bottleneck=True, imagenet_stem=True)}
 NETWORKS = (*_VGG, *_RESNETS)
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #e6211ca2
+
 @typed
 def build_network(
     name: str,               # one of `NETWORKS`
@@ -959,6 +855,112 @@ def build_network(
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return net
+
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #93e6c716
+@typed
+def patch_bytes(
+    numel: int,              # kept scalars P; ≥ 0
+    count: int = 1,          # signatures N; ≥ 1
+    *, itemsize: int = 4,    # bytes of a scalar; ≥ 1
+) -> dict[str, int]:         # "on" and "off"
+    "Bytes that putting on and taking off have to move, eq. (16)"
+    check_integer("numel", numel, low=0)
+    check_integer("count", count, low=1)
+    size = numel * check_integer("itemsize", itemsize, low=1)
+    return {"on": (count + 2) * size, "off": 2 * size}
+
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #08969630
+def _race_arms(convolutions: int, count: int, device: str) -> tuple[dict[str, Callable], dict[str, float]]:
+    "Calls to time, and the bytes each has to move"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, plain, dialled = (build_network("vgg-16", 3, 10).to(device) for _ in range(3))
+    keys = shallow_keys(model, convolutions)
+    state = {key: t.detach().clone() for key, t in model.state_dict().items()}
+    gen = torch.Generator().manual_seed(0)
+    many = [WeightSignature({key: 1e-3 * torch.randn(state[key].shape, generator=gen) for key in keys}) for _ in range(count)]
+    one, several = SignaturePatch(model, many[0]), SignaturePatch(dialled, many)
+    source, target, signature = [state[key] for key in keys], [torch.empty_like(state[key]) for key in keys], many[0]
+
+    def first_idea() -> None:
+        new = {key: t + 0.5 * signature.tensors[key].to(t) if key in signature.tensors else t for key, t in state.items()}
+        plain.load_state_dict(new)
+
+    arms = {"copy of the kept tensors": lambda: torch._foreach_copy_(target, source), "off": one.remove}
+    arms |= {"on": lambda: one.set(0.5), f"dial, {count} signatures": lambda: several.set([0.1] * count)}
+    arms["new state dict"] = first_idea
+    cost, whole = patch_bytes(signature.numel), sum(t.nbytes for t in state.values())
+    work = [cost["off"], cost["off"], cost["on"], patch_bytes(signature.numel, count)["on"], 2 * whole + cost["on"]]
+    return arms, dict(zip(arms, map(float, work), strict=True))
+
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #344de4a9
+def _fog_numpy(image: np.ndarray, rng: np.random.RandomState, density: float = 1.5, decay: float = 1.75) -> np.ndarray:
+    "Fog on one image (H, W, C), bytes, pixel loops over the plasma's corners as one would write it in NumPy"
+    size = 1 << (max(image.shape[:2]) - 1).bit_length()
+    plasma, step, wiggle = np.zeros((size, size)), size, 100.0
+    while step >= 2:
+        half = step // 2
+        for y in range(0, size, step):
+            for x in range(0, size, step):
+                corners = [plasma[(y + dy) % size, (x + dx) % size] for dy in (0, step) for dx in (0, step)]
+                plasma[y + half, x + half] = np.mean(corners) + rng.uniform(-wiggle, wiggle)
+        for y in range(0, size, half):
+            for x in range((y + half) % step, size, step):
+                cross = ((half, 0), (-half, 0), (0, half), (0, -half))
+                around = [plasma[(y + dy) % size, (x + dx) % size] for dy, dx in cross]
+                plasma[y, x] = np.mean(around) + rng.uniform(-wiggle, wiggle)
+        step, wiggle = half, wiggle / decay
+    plasma = (plasma - plasma.min()) / np.ptp(plasma)
+    x = image / 255
+    mist = x + density * plasma[: x.shape[0], : x.shape[1], None]
+    return (255 * np.clip(mist * x.max() / (x.max() + density), 0, 1)).astype(np.uint8)
+
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #dd3d4be6
+def _motion_numpy(image: np.ndarray, rng: np.random.RandomState, radius: int = 9, sigma: float = 2.5) -> np.ndarray:
+    "Motion blur on one image (H, W, C), bytes: shifted copies along one direction, weighted"
+    angle = math.radians(rng.uniform(-45, 45))
+    weights = np.exp(-np.arange(2 * radius + 1) ** 2 / (2 * sigma**2))
+    total = np.zeros(image.shape)
+    for k, weight in enumerate(weights / weights.sum()):
+        dy, dx = round(k * math.sin(angle)), round(k * math.cos(angle))
+        rows, columns = (np.clip(np.arange(n) + shift, 0, n - 1) for n, shift in zip(image.shape[:2], (dy, dx), strict=True))
+        total += weight * image[rows][:, columns]
+    return np.clip(total, 0, 255).astype(np.uint8)
+
+
+def _noise_numpy(image: np.ndarray, rng: np.random.RandomState, sigma: float = 0.1) -> np.ndarray:
+    "Gaussian noise on one image, bytes"
+    return (255 * np.clip(image / 255 + rng.normal(0, sigma, image.shape), 0, 1)).astype(np.uint8)
+
+# %% ../../nbs/adapting/03_weight_signatures.ipynb #d6a77264
+def benchmark(
+    settings: Settings,         # device and where rows are stored
+    *, convolutions: int = 6,   # kept convolutions of VGG-16, 1 to 13
+    count: int = 4,             # signatures on the dial
+    images: int = 256,          # images a corruption is raced on; ≥ 1
+    repeats: int = 20,          # timed rounds
+) -> list[dict]:                # rows for `bench.save_rows`
+    "Race patching against a copy of the kept tensors, and corruption of images against NumPy"
+    from weightbook.book import bench
+
+    device = settings.device
+    arms, work = _race_arms(convolutions, count, device)
+    timings = bench.time_pairs(arms, repeats=repeats, device=device, cold=True)
+    case = f"{convolutions} convolutions of VGG-16"
+    rows = bench.timing_rows("weight_signatures", case, timings, device=device, bytes=work)
+    batch = torch.randint(256, (images, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    gen, rng, here = torch.Generator(device), np.random.RandomState(0), batch.to(device)
+    pixels = batch.permute(0, 2, 3, 1).numpy()
+    for name, plain in {"gaussian_noise": _noise_numpy, "motion_blur": _motion_numpy, "fog": _fog_numpy}.items():
+        race = {"NumPy, image by image": partial(_each, plain, pixels, rng), "weightbook": partial(corrupt, here, name, 5, gen)}
+        found = bench.time_pairs(race, repeats=max(3, repeats // 4), warmup=1, device=device)
+        rows += bench.timing_rows("weight_signatures", f"{name}, {images} images", found, device=device, images=images)
+    return rows
+
+
+def _each(function: Callable, images: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    "All images through a function of one"
+    return np.stack([function(image, rng) for image in images])
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #f36ba3ff
 @dataclass(frozen=True)
@@ -1202,7 +1204,7 @@ def _test_set(study: Study, part: str, kind: str, settings: Settings) -> tuple[T
     x, y = study_images(study, part, "test", settings)
     return corrupted(x, kind, study, 99), y
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #239c072f
+
 @typed
 def score_state(
     study: Study,         # network, sizes

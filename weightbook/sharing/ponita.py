@@ -95,8 +95,7 @@ def random_rotation(
     "Uniformly random rotations"
     check_choice("dim", dim, (2, 3))
     gaussian = torch.randn(
-        check_integer("count", count, low=0), dim, dim, generator=generator, dtype=torch.float64,
-        device=device
+        check_integer("count", count, low=0), dim, dim, generator=generator, dtype=torch.float64, device=device
     )
     q, upper = torch.linalg.qr(gaussian)
     q = q * upper.diagonal(dim1=-2, dim2=-1).sign()[:, None]
@@ -162,8 +161,7 @@ def _from_angles(angles: Tensor) -> Tensor:
 # %% ../../nbs/sharing/04_ponita.ipynb #62de2ef1
 def _repel(points: Tensor, steps: int, lr: float, generator: torch.Generator | None) -> Tensor:
     "Gradient descent on eq. (17) in spherical coordinates, with gradient noise that fades out"
-    angles = torch.stack([torch.arccos(points[:, 2].clamp(-1, 1)), torch.atan2(points[:, 1], points[:, 0])],
-                         -1)
+    angles = torch.stack([torch.arccos(points[:, 2].clamp(-1, 1)), torch.atan2(points[:, 1], points[:, 0])], -1)
     for step in range(steps if len(points) > 1 else 0):
         with torch.enable_grad():
             angles.requires_grad_(True)
@@ -176,8 +174,7 @@ def _repel(points: Tensor, steps: int, lr: float, generator: torch.Generator | N
 def _fibonacci(n: int) -> Tensor:
     "The golden-angle spiral with half-step offset, float64"
     i = torch.arange(n, dtype=torch.float64)
-    return _from_angles(torch.stack([torch.arccos(1 - (2 * i + 1) / n), math.pi * (1 + math.sqrt(5)) * i],
-                                    -1))
+    return _from_angles(torch.stack([torch.arccos(1 - (2 * i + 1) / n), math.pi * (1 + math.sqrt(5)) * i], -1))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #526868f3
 @typed
@@ -198,8 +195,7 @@ def sphere_grid(
     if method == "fibonacci":
         return _fibonacci(n).float()
     start = F.normalize(torch.randn(n, 3, generator=generator, dtype=torch.float64), dim=-1)
-    return (start if method == "random"
-            else _repel(start, steps, check_real("lr", lr, low=0, open_low=True), generator)).float()
+    return (start if method == "random" else _repel(start, steps, check_real("lr", lr, low=0, open_low=True), generator)).float()
 
 # %% ../../nbs/sharing/04_ponita.ipynb #a924fab7
 def _graph_sizes(batch: Tensor) -> Tensor:
@@ -423,7 +419,7 @@ def depthwise_conv(
         return _launch_conv(x, basis.to(half), weight.to(half), edges.senders, edges.receivers)
     return _depthwise_conv_torch(x, F.linear(basis, weight) if kernel is None else kernel, edges)
 
-# %% ../../nbs/sharing/04_ponita.ipynb #6953d510
+
 def _product_dtype(basis: Tensor) -> torch.dtype:
     "What autocast makes of a product with `basis`"
     kind = basis.device.type
@@ -484,20 +480,21 @@ class SeparableFiberConv(nn.Module):
 
     @typed
     def __init__(
-        self, channels: int,  # C, >= 1
+        self,
+        channels: int,        # C, >= 1
         basis_dim: int,       # B, >= 1
         *, fiber: bool = True,  # False: no spherical step, as for a net on positions alone
     ):
         super().__init__()
-        self.kernel = nn.Linear(
-            check_integer("basis_dim", basis_dim, low=1), check_integer("channels", channels, low=1), bias=False
-        )
+        self.kernel = nn.Linear(check_integer("basis_dim", basis_dim, low=1),
+                                check_integer("channels", channels, low=1), bias=False)
         self.fiber_kernel = nn.Linear(basis_dim, channels, bias=False) if fiber else None
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("calibrated", torch.tensor(False))
 
     def forward(
-        self, x: Tensor, # features, shape (V, N, C)
+        self,
+        x: Tensor,       # features, shape (V, N, C)
         edges: Edges,    # from `arrange_edges`
         basis: Tensor,   # windowed spatial basis on the edges, shape (E, N, B)
         at_zero: Tensor, # the basis at zero offset, shape (B,): every point's edge to itself
@@ -514,8 +511,7 @@ class SeparableFiberConv(nn.Module):
         return x2 + self.bias
 
     def _calibrate(self, std_in: Tensor, std_1: Tensor, std_2: Tensor) -> None:
-        # new tensors, not in place: the pass that is under way will be differentiated with the old ones
-        stds = torch.stack([std_in, std_1, std_2])
+        stds = torch.stack([std_in, std_1, std_2])  # new tensors below: this pass is differentiated with the old
         usable = (stds.isfinite() & (stds > 0)).all()  # an empty batch, or features without spread: measure on the next one
         keep = lambda weight, ratio: (weight * torch.where(usable, ratio, torch.ones_like(ratio))).to(weight.dtype)
         self.kernel.weight.data = keep(self.kernel.weight.data, std_in / std_1)
@@ -576,14 +572,11 @@ class _Backbone(nn.Module):
         self.fiber_net = _kernel_net(1, degree, hidden, basis_dim) if fiber else None
         self.window = PolynomialCutoff(radius)
         self.embed = nn.Linear(inputs, hidden, bias=False)
-        blocks = (PonitaBlock(hidden, basis_dim, widening=widening, layer_scale=layer_scale, fiber=fiber)
-                  for _ in range(layers))
+        blocks = (PonitaBlock(hidden, basis_dim, widening=widening, layer_scale=layer_scale, fiber=fiber) for _ in range(layers))
         self.blocks = nn.ModuleList(blocks)
-        self.readouts = nn.ModuleList(nn.Linear(hidden, outputs)
-                                      for _ in range(layers if multiple_readouts else 1))
+        self.readouts = nn.ModuleList(nn.Linear(hidden, outputs) for _ in range(layers if multiple_readouts else 1))
 
-    def run(self, lifted: Tensor, edges: Edges, attributes: Tensor, distance: Tensor,
-            turns: Tensor | None) -> Tensor:
+    def run(self, lifted: Tensor, edges: Edges, attributes: Tensor, distance: Tensor, turns: Tensor | None) -> Tensor:
         "From lifted inputs (V, N, F) and attributes (E, N, d) to averaged read-outs (V, N, outputs)"
         dtype = self.embed.weight.dtype
         basis = self.basis_net(polynomial_features(attributes, self.degree).to(dtype))
@@ -592,8 +585,7 @@ class _Backbone(nn.Module):
         at_zero = self.basis_net(torch.zeros(self.basis_net[0].in_features, dtype=dtype, device=basis.device))
         fiber = None if turns is None else self.fiber_net(polynomial_features(turns, self.degree).to(dtype))
         x, first, total = self.embed(lifted.to(dtype)), len(self.blocks) - len(self.readouts), 0
-        weights = [block.conv.kernel.weight.to(basis.dtype).view_as(block.conv.kernel.weight)
-                   for block in self.blocks]
+        weights = [block.conv.kernel.weight.to(basis.dtype).view_as(block.conv.kernel.weight) for block in self.blocks]
         fused = _product_dtype(basis) != torch.float32 and use_triton(basis)
         kernels = [None] * len(weights) if fused else _LayerKernels.apply(basis, *weights)
         for number, (block, kernel) in enumerate(zip(self.blocks, kernels)):  # noqa: B905
@@ -683,10 +675,8 @@ class Ponita(_Bundle):
         grid: Tensor | str = "repulsion",  # orientations (N, dim), or a method of `sphere_grid`
         generator: torch.Generator | None = None,  # chance of the grid; None: the global one
     ):
-        _check_counts(in_scalar=in_scalar, in_vec=in_vec), _check_counts(out_scalar=out_scalar,
-                                                                         out_vec=out_vec)
-        super().__init__(in_scalar + in_vec, hidden, out_scalar + out_vec, layers, 2, basis_dim, degree,
-                         widening, radius,
+        _check_counts(in_scalar=in_scalar, in_vec=in_vec), _check_counts(out_scalar=out_scalar, out_vec=out_vec)
+        super().__init__(in_scalar + in_vec, hidden, out_scalar + out_vec, layers, 2, basis_dim, degree, widening, radius,
                          layer_scale, multiple_readouts, fiber=True)
         self.dim, self.sizes, self.outputs = check_choice("dim", dim, (2, 3)), (in_scalar, in_vec), (out_scalar, out_vec)
         self.readout = check_choice("readout", readout, ("node", "graph"))
@@ -720,8 +710,7 @@ class PNITA(_Backbone):
         multiple_readouts: bool = True,    # read out after every block; False: after the last
     ):
         check_integer("in_scalar", in_scalar, low=1), check_integer("out_scalar", out_scalar, low=1)
-        super().__init__(in_scalar, hidden, out_scalar, layers, 1, basis_dim, degree, widening, radius,
-                         layer_scale,
+        super().__init__(in_scalar, hidden, out_scalar, layers, 1, basis_dim, degree, widening, radius, layer_scale,
                          multiple_readouts, fiber=False)
         self.dim, self.sizes = check_choice("dim", dim, (2, 3)), (in_scalar, 0)
         self.readout = check_choice("readout", readout, ("node", "graph"))
@@ -743,8 +732,7 @@ class PNITA(_Backbone):
 # %% ../../nbs/sharing/04_ponita.ipynb #69e00311
 _OFFICIAL = (("fiber_basis_fn.1", "fiber_net.0"), ("fiber_basis_fn.3", "fiber_net.2"),
              ("basis_fn.1", "basis_net.0"), ("basis_fn.3", "basis_net.2"),
-             ("x_embedder", "embed"), ("interaction_layers", "blocks"), ("read_out_layers", "readouts"),
-             ("linear_1", "widen"),
+             ("x_embedder", "embed"), ("interaction_layers", "blocks"), ("read_out_layers", "readouts"), ("linear_1", "widen"),
              ("linear_2", "narrow"), ("callibrated", "calibrated"))
 
 # %% ../../nbs/sharing/04_ponita.ipynb #b98624a8
@@ -859,8 +847,7 @@ def _conv_kernel(
             parts = b + tl.arange(0, BLOCK_B)
             basis_at = basis_ptr + (edge * N + rows)[:, None] * B + parts[None, :]
             phi = tl.load(basis_at, mask=(rows < N)[:, None] & (parts < B)[None, :], other=0.0)
-            w = tl.load(w_ptr + cols[None, :] * B + parts[:, None],
-                        mask=(parts < B)[:, None] & (cols < C)[None, :], other=0.0)
+            w = tl.load(w_ptr + cols[None, :] * B + parts[:, None], mask=(parts < B)[:, None] & (cols < C)[None, :], other=0.0)
             if WIDEN:  # Triton's interpreter would multiply the bit patterns of bfloat16
                 phi, w = phi.to(tl.float32), w.to(tl.float32)
             kernel += tl.dot(phi, w, input_precision="ieee")
@@ -868,13 +855,13 @@ def _conv_kernel(
         total += kernel * x.to(tl.float32)
     tl.store(out_ptr + (node * N + rows)[:, None] * C + cols[None, :], total, mask=inside)
 
-# %% ../../nbs/sharing/04_ponita.ipynb #18752e6c
+# %% ../../nbs/sharing/04_ponita.ipynb #e8e3efea
 def _conv_reference(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
     "Eq. (12) in plain PyTorch, for edges in any order"
     kernel = F.linear(basis, weight)
     return torch.zeros_like(x).index_add(0, receivers, (kernel * x.index_select(0, senders)).to(x.dtype))
 
-# %% ../../nbs/sharing/04_ponita.ipynb #7addc480
+
 def _conv_backward(upstream: tuple, args: tuple, wanted: tuple) -> tuple:
     "Gradients: the same convolution along turned edges, and two products over the edges"
     (g,), (x, basis, weight, senders, receivers) = upstream, args
@@ -882,7 +869,7 @@ def _conv_backward(upstream: tuple, args: tuple, wanted: tuple) -> tuple:
     to_kernel = (g[receivers] * x[senders]).to(basis.dtype)
     return to_x, to_kernel @ weight, torch.einsum("enc,enb->cb", to_kernel, basis), None, None
 
-# %% ../../nbs/sharing/04_ponita.ipynb #4203b30e
+# %% ../../nbs/sharing/04_ponita.ipynb #18752e6c
 @kernel_operator(_conv_reference, backward=_conv_backward)
 def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, receivers: Tensor) -> Tensor:
     "Run the fused kernel on edges in any order; `basis` and `weight` share a dtype, sums are in float32"
@@ -895,8 +882,7 @@ def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, rece
     block_n, block_c, block_b = max(16, min(32, triton.next_power_of_2(N))), max(16, min(64, triton.next_power_of_2(C))), 32
     grid = (V, triton.cdiv(N, block_n), triton.cdiv(C, block_c))
     tensors = (t.contiguous() for t in (x, basis, weight, out, order, start, senders))
-    _conv_kernel[grid](*tensors, N, C, B, WIDEN=INTERPRETED, BLOCK_N=block_n, BLOCK_C=block_c,
-                       BLOCK_B=block_b)
+    _conv_kernel[grid](*tensors, N, C, B, WIDEN=INTERPRETED, BLOCK_N=block_n, BLOCK_C=block_c, BLOCK_B=block_b)
     return out
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c50490d0
@@ -941,8 +927,7 @@ def step_arms(
     gen, V = torch.Generator().manual_seed(seed), graphs * n
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Ponita(1, 1, hidden=hidden, out_vec=1, layers=layers, num_ori=num_ori, basis_dim=basis_dim,
-                       layer_scale=0.3,
+        model = Ponita(1, 1, hidden=hidden, out_vec=1, layers=layers, num_ori=num_ori, basis_dim=basis_dim, layer_scale=0.3,
                        grid="fibonacci")
     model = model.to(device).eval()
     pos, scalar, vec = (torch.randn(V, *s, generator=gen).to(device) for s in ((3,), (1,), (1, 3)))
@@ -993,8 +978,7 @@ def benchmark(
     points, orientations, channels = list(points), list(orientations), list(channels)
     mid = lambda values: values[(len(values) - 1) // 2]
     cases = [(points[0], mid(orientations), mid(channels))]
-    cases += [(n, *cases[0][1:]) for n in points[1:]] + [(points[0], N, cases[0][2]) for N in orientations
-                                                         if N != cases[0][1]]
+    cases += [(n, *cases[0][1:]) for n in points[1:]] + [(points[0], N, cases[0][2]) for N in orientations if N != cases[0][1]]
     cases += [(*cases[0][:2], C) for C in channels if C != cases[0][2]]
     rows = []
     for n, N, C in cases:
@@ -1002,15 +986,13 @@ def benchmark(
         arms = step_arms(graphs, n, num_ori=N, hidden=C, basis_dim=2 * C, device=settings.device)
         timings = bench.time_pairs(arms, repeats=repeats, warmup=1, device=settings.device)
         edges = {"gather and scatter": graphs * n * n, "this layer": graphs * n * (n - 1)}
-        flops = {arm: 6 * sum(forward_macs(graphs * n, E, N, C, 2 * C, 5).values())
-                 for arm, E in edges.items()}
+        flops = {arm: 6 * sum(forward_macs(graphs * n, E, N, C, 2 * C, 5).values()) for arm, E in edges.items()}
         sizes = dict(points=n, orientations=N, channels=C)
         case = f"{graphs} graphs of {n}, N = {N}, C = {C}"
         rows += bench.timing_rows("ponita", case, timings, device=settings.device, flops=flops, **sizes)
         floor = bench.floor_seconds(flops=flops["this layer"], peak=product_rate(settings.device))
         reference = timings["gather and scatter"].median
-        rows.append(dict(chapter="ponita", case=case, arm="floor", ratio=floor / reference,
-                         flops=flops["this layer"], **sizes))
+        rows.append(dict(chapter="ponita", case=case, arm="floor", ratio=floor / reference, flops=flops["this layer"], **sizes))
     return rows
 
 # %% ../../nbs/sharing/04_ponita.ipynb #a8376ebf
@@ -1078,10 +1060,8 @@ def simulate_charged_particles(
     frames, rng = steps // sample_freq - 1, np.random.RandomState(seed)
     starts = [_draw_start(rng, n_balls, frames) for _ in range(skip + n_traj)][skip:]
     charge, pos, vel = (np.stack(part, -1) for part in zip(*starts))  # noqa: B905
-    last = frames - 1 if last_frame is None else check_integer("last_frame", last_frame, low=0,
-                                                               high=frames - 1)
-    parts = [_integrate(pos[..., c], vel[..., c], charge[:, c], (last + 1) * sample_freq, sample_freq)
-             for c in _chunks(n_traj)]
+    last = frames - 1 if last_frame is None else check_integer("last_frame", last_frame, low=0, high=frames - 1)
+    parts = [_integrate(pos[..., c], vel[..., c], charge[:, c], (last + 1) * sample_freq, sample_freq) for c in _chunks(n_traj)]
     loc, speed = (np.concatenate(part) for part in zip(*parts))  # noqa: B905
     return Trajectories(loc, speed, charge.T)
 
@@ -1091,8 +1071,7 @@ def _chunks(count: int, size: int = 500) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 # %% ../../nbs/sharing/04_ponita.ipynb #f452a32f
-def _integrate(pos: np.ndarray, vel: np.ndarray, charge: np.ndarray, steps: int,
-               every: int) -> tuple[np.ndarray, np.ndarray]:
+def _integrate(pos: np.ndarray, vel: np.ndarray, charge: np.ndarray, steps: int, every: int) -> tuple[np.ndarray, np.ndarray]:
     "Positions and velocities (T, frames, n, 3) at every `every`-th step, eq. (27)"
     pos, dt, record = pos.copy(), 0.001, []
     vel = vel + dt * coulomb_force(pos, charge)
@@ -1121,8 +1100,7 @@ def nbody_task(
     "The first trajectories of a split of the benchmark; the splits follow each other in one random stream"
     ranges = {"train": (0, 10000), "val": (10000, 2000), "test": (12000, 2000)}
     skip, size = ranges[check_choice("split", split, tuple(ranges))]
-    found = simulate_charged_particles(check_integer("count", count, low=1, high=size), skip=skip,
-                                       last_frame=40)
+    found = simulate_charged_particles(check_integer("count", count, low=1, high=size), skip=skip, last_frame=40)
     tensors = found.loc[:, 30], found.vel[:, 30], found.charge, found.loc[:, 40]
     return NBodyTask(*(torch.from_numpy(t).float() for t in tensors))
 
@@ -1155,8 +1133,7 @@ class EGNN(nn.Module):
         charge: Tensor,  # shape (G, n)
     ) -> Tensor:         # shape (G, n, 3): predicted positions
         "Move every point layer by layer; every layer sees the velocity that was given"
-        check_tensor("pos", pos, ndim=3, floating=True), check_tensor("vel", vel, shape=tuple(pos.shape),
-                                                                      floating=True)
+        check_tensor("pos", pos, ndim=3, floating=True), check_tensor("vel", vel, shape=tuple(pos.shape), floating=True)
         check_tensor("charge", charge, shape=tuple(pos.shape[:2]))
         n, shape = pos.shape[1], (*pos.shape[:2], pos.shape[1], -1)
         h, others = self.embed(vel.norm(dim=-1, keepdim=True)), ~torch.eye(n, dtype=torch.bool, device=pos.device)[:, :, None]
