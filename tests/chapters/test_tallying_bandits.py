@@ -552,8 +552,8 @@ BREAKS = {
             "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1",
             "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int)",
         ),
-        ("return np.where(gaps > 0, s, last)", "return np.where(gaps > 0, s, 0)"),
-        ("last = check_integer(\"most\", most, low=1) if (gaps == 0).sum() > 1 else last", "pass"),
+        ("s = np.where(gaps > 0, s, last)", "s = np.where(gaps > 0, s, 0)"),
+        ('last = check_integer("most", most, low=1)', "pass"),
     ],
     16: [
         ("paid.mean(0) - (m - 1)).min()", "paid.mean(0) - m).min()"),

@@ -99,13 +99,13 @@ class _Arms:
 
     def __init__(
         self,
-        losses: Sequence,   # one loss an arm, as `loss_values` takes them
+        losses: Sequence,   # one an arm, as `loss_values` takes it
         weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
     ):
         self.weights = _check_weights(weights).copy()
         self.losses = tuple(h if callable(h) else _numbers("losses", h, 1).copy() for h in losses)
         self.n_arms, self.memory, self.decay = len(self.losses), len(self.weights), _decay(self.weights)
-        self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # tallies of plays in a row
+        self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # plays in a row
         self.total = float(self.prefix[-1])
         _check_losses(self.losses, np.append(self.prefix[1:] / self.total, np.linspace(0.01, 1, 100)))
         self.steady = np.array([float(_loss_at(h, np.float64(1.0))) for h in self.losses])
@@ -390,23 +390,34 @@ def reachable_tallies(
         sums = np.unique(np.concatenate([sums, sums + weight]))
     return sums
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6fe0b5a2
+def _looked_at(model: TallyingModel) -> np.ndarray:
+    "Tallies at which eq. (7) is asked; beside a grid the corners of tables, where their least losses are"
+    y = reachable_tallies(model.weights)
+    if _can_list(model.weights):
+        return y
+    corners = [np.arange(1, len(h) + 1) / len(h) * model.total for h in model.losses if not callable(h)]
+    y = np.concatenate([y, model.prefix[1:], *corners])
+    return y[y >= model.weights[0]]
+
+
+def _warn_of_grid(memory: int) -> None:
+    warnings.warn(
+        f"`model` has m = {memory} > 20 unequal weights: a grid stands for the tallies, "
+        "which can miss a narrow dip of a loss and can count tallies that no play has",
+        stacklevel=3,
+    )
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #a3402377
 def reo_margin(
     model: TallyingModel,  # any
 ) -> float:  # 0 where eq. (7) holds; below 0: what the best passing loss saves on the best steady one
     "How far Repeated Exposure Optimality is violated; a grid that cannot tell (m > 20) warns of it"
-    y, total = reachable_tallies(_is_model(model).weights), model.total
-    if not (listed := _can_list(model.weights)):  # a table has its least loss at a corner or at an end
-        corners = [np.arange(1, len(h) + 1) / len(h) * total for h in model.losses if not callable(h)]
-        y = np.concatenate([y, model.prefix[1:], *corners])
-        y = y[y >= model.weights[0]]
-    least = min(_loss_at(h, y / model.total).min() for h in model.losses)
-    if not listed and (any(map(callable, model.losses)) or least < model.mu_star):
-        warnings.warn(
-            f"`model` has m = {model.memory} > 20 unequal weights: a grid stands for the tallies, "
-            "which can miss a narrow dip of a loss and can count tallies that no play has",
-            stacklevel=2,
-        )
+    r = _looked_at(_is_model(model)) / model.total
+    least = min(_loss_at(h, r).min() for h in model.losses)
+    smooth = any(map(callable, model.losses))
+    if not _can_list(model.weights) and (smooth or least < model.mu_star):
+        _warn_of_grid(model.memory)
     return min(0.0, float(least) - model.mu_star)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #45b6cd43
@@ -471,23 +482,29 @@ def regret_bound(
     sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms
     return (memory - 1) * (n_arms * S + 1) + 4 * n_arms * memory_bound + sampling
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #040b8a79
-def epochs_needed(
-    gaps: np.ndarray,          # shape (K,), the best arm's is 0
-    most: int | None = None,   # epochs that the horizon has room for; needed where several gaps are 0
-) -> np.ndarray:               # shape (K,), integers: the best arm plays as long as the last other one
-    "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b83c1e6d
+def _gaps(gaps) -> np.ndarray:
+    "Gaps as a float array, or an error that says what is wrong"
     gaps = _numbers("gaps", gaps)
     if gaps.ndim != 1 or not (np.isfinite(gaps) & (gaps >= 0) & (gaps <= 1)).all() or not (gaps == 0).any():
         raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
+    return gaps
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #040b8a79
+def epochs_needed(
+    gaps: np.ndarray,         # shape (K,), the best arm's is 0
+    most: int | None = None,  # epochs that T has room for; needed where several gaps are 0
+) -> np.ndarray:              # shape (K,), integers: the best arm plays as long as the last other one
+    "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
+    gaps = _gaps(gaps)
     s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1
     last = np.where(gaps > 0, s, 0).max()
-    if most is not None:
-        last = check_integer("most", most, low=1) if (gaps == 0).sum() > 1 else last
-        return np.minimum(np.where(gaps > 0, s, last), most)
-    if (gaps == 0).sum() > 1:
-        raise ValueError(f"`gaps` must have one 0, or the horizon must limit the epochs, got {gaps!r:.80}")
-    return np.where(gaps > 0, s, last)
+    if (gaps == 0).sum() > 1:  # nothing tells them apart
+        if most is None:
+            raise ValueError(f"`gaps` must have one 0, or `most` must be given, got {gaps!r:.80}")
+        last = check_integer("most", most, low=1)
+    s = np.where(gaps > 0, s, last)
+    return s if most is None else np.minimum(s, most)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7c1a90e2
 def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -> int:
@@ -509,7 +526,7 @@ def instance_bound(
 ) -> float:
     "Bound on the regret (halving) on an instance with these gaps, eq. (15)"
     check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory)
-    K = len(_numbers("gaps", gaps, 1))
+    K = len(_gaps(gaps))
     most = None if horizon is None else _epochs_within(horizon, K, memory_bound, delta)
     s_x = epochs_needed(gaps, most)
     block = lambda s: memory_bound + epoch_length(s, K, delta)
@@ -965,6 +982,14 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a0f5d9c3
+def _in_time(log: Mapping, plays: int) -> np.ndarray:
+    "The order of the plays, or an error that says what is wrong with their times"
+    time = np.asarray(log["time"]) if "time" in log else np.arange(plays)
+    if time.shape != (plays,) or (time != time).any():  # NaN and NaT are not equal to themselves
+        raise ValueError(f"`log` must hold a time for each of {plays} plays, got {time!r:.60}")
+    return np.argsort(time, kind="stable")
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c7737d63
 def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, the arms played and their losses in order of time; ValueError for what is no log"
@@ -976,11 +1001,14 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(
             f"`log` must hold a loss in [0, 1] for each play, got shapes {loss.shape}, {played.shape}"
         )
-    time = np.asarray(log["time"]) if "time" in log else np.arange(len(loss))
-    if time.shape != loss.shape or (time != time).any():  # NaN and NaT are not equal to themselves
-        raise ValueError(f"`log` must hold a time for each of {len(loss)} plays, got {time!r:.60}")
-    order = np.argsort(time, kind="stable")
+    order = _in_time(log, len(loss))
     return arms, played[order], loss[order]
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f27d6b18
+def _steady_loss(full: np.ndarray) -> tuple[float, float]:
+    "Mean and 95 % half-width of the losses at a full tally; NaN for what cannot be said"
+    half = 1.96 * full.std(ddof=1) / math.sqrt(len(full)) if len(full) > 1 else np.nan
+    return full.mean() if len(full) else np.nan, half
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #aac62dd9
 def tally_losses(
@@ -998,12 +1026,10 @@ def tally_losses(
     rows = [(r[played == x], loss[played == x]) for x in range(len(arms))]
     model = TallyingModel(np.clip([_curve(*row, grid, shape) for row in rows], 0, 1), w)
     counts = np.stack([np.bincount(_bins(a, P), minlength=P) for a, _ in rows])
-    full = [b[a > 1 - 1e-9] for a, b in rows]
-    half = [1.96 * f.std(ddof=1) / math.sqrt(len(f)) if len(f) > 1 else np.nan for f in full]
-    plateau = [f.mean() if len(f) else np.nan for f in full]
-    if unseen := [arm for arm, f in zip(arms.tolist(), full, strict=True) if not len(f)]:
+    plateau, half = np.array([_steady_loss(b[a > 1 - 1e-9]) for a, b in rows]).T
+    if unseen := [arm for arm, p in zip(arms.tolist(), plateau, strict=True) if np.isnan(p)]:
         warnings.warn(f"`log` has no run of m = {len(w)} plays of {unseen}: no steady loss", stacklevel=2)
-    return TallyFit(tuple(arms.tolist()), model, counts, np.array(plateau), np.array(half))
+    return TallyFit(tuple(arms.tolist()), model, counts, plateau, half)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #317f9b18
 def ucb_games_reference(
