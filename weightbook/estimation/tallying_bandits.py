@@ -950,11 +950,11 @@ class SETallying(_CycleSearch):
 @dataclass(frozen=True, repr=False)
 class TallyFit:
     "What a log says about the losses"
-    arms: tuple               # labels of the arms, in the order of the rows below
+    arms: tuple               # labels of the arms, as in the rows below
     model: TallyingModel      # the estimated losses, as tables over the relative tally
     counts: np.ndarray        # plays of each arm near each point, shape (K, P)
     plateau: np.ndarray       # mean loss of the plays at a full tally, shape (K,); NaN where there was none
-    half_width: np.ndarray    # 95 % half-width of `plateau`, shape (K,); NaN for fewer than two plays
+    half_width: np.ndarray    # 95 % half-width of `plateau`, shape (K,); NaN below two plays
 
     def __repr__(self) -> str:
         seen = zip(self.arms, self.plateau, self.half_width, strict=True)
