@@ -237,7 +237,54 @@ def test_the_bound_has_its_four_terms():
     L = math.log(4 * 5 * S**2 / 0.01)
     wanted = (7 - 1) * (5 * S + 1) + 4 * 5 * 12 + 8 * math.sqrt(2 * L * 5 * 10_000) + 8 * 5
     assert_close(tb.regret_bound(5, 10_000, 7, 12, 0.01), wanted, rtol=1e-12)
-    assert tb.epochs_needed([0.0, 0.0]).tolist() == [0, 0] and tb.instance_bound([0.0, 0.0], 3, 3, 0.1) == 2
+    assert tb.epochs_needed([0.0]).tolist() == [0] and tb.instance_bound([0.0], 3, 3, 0.1) == 2
+
+
+def test_the_bound_with_gaps_holds_for_two_best_arms():
+    game = tb.WeightedTallyingBandit([[1.0] * 49 + [0.0]] * 2, np.ones(50), noise="none")
+    paid = tb.simulate_blocks(tb.SuccessiveEliminationREO(2, 20_000, 50, 0.05), game, 20_000)["expected"].sum()
+    bound = tb.instance_bound(game.gaps, 50, 50, 0.05, horizon=20_000)
+    assert paid == 11 * 49 and paid <= bound < 2 * paid
+    assert tb.epochs_needed([0.0, 0.0, 0.5], most=2).tolist() == [2, 2, 2]
+    assert tb.epochs_needed([0.0, 0.0, 0.5], most=9).tolist() == [9, 9, 4]
+
+
+def test_growing_weights_are_not_carried():
+    w, actions = 0.1 * 1.25 ** np.arange(8), np.random.default_rng(0).integers(3, size=600)
+    game = tb.WeightedTallyingBandit(LOSSES, w, noise="none")
+    assert game.decay is None
+    assert_close(np.array([game.step(a).item() for a in actions]), game.sequence_losses(actions), rtol=1e-9)
+
+
+def test_reo_is_exact_to_memory_twenty_and_unknown_beyond():
+    w = 0.5 ** np.arange(1, 21)
+    full = w.sum() - w[-1]  # one tally of half a million
+    narrow = [lambda r: np.where(abs(r * w.sum() - full) < w[-1] / 2, 0.0, 1.0), lambda r: 0.5 + 0 * r]
+    assert not tb.is_reo(tb.TallyingModel(narrow, w))
+    with pytest.warns(UserWarning, match="`model`"):
+        tb.is_reo(tb.TallyingModel(LOSSES, 0.9 ** np.arange(25)))
+    sharp = tb.TallyingModel([[0.9] * 29 + [0.4], [0.8] * 12 + [0.1] + [0.8] * 17], 0.9 ** np.arange(30))
+    with pytest.warns(UserWarning, match="`model`"):
+        assert_close(tb.reo_margin(sharp), -0.3, rtol=1e-9)  # a table is seen at its corners
+
+
+def test_a_reset_without_a_seed_goes_on_and_arrays_are_ones_own():
+    tables, w = np.full((2, 3), 0.5), np.ones(3)
+    game = tb.WeightedTallyingBandit(tables, w, seed=1)
+    first = game.play_block(0, 64)
+    game.reset()
+    assert (game.play_block(0, 64) != first).any()
+    game.reset(1)
+    assert (game.play_block(0, 64) == first).all()
+    tables[:], w[:] = 0.9, 0.1
+    assert game.losses[0].tolist() == [0.5] * 3 and game.weights.tolist() == [1.0] * 3
+    quiet = tb.WeightedTallyingBandit(tables, w, noise="none")
+    quiet.step(0)[:] = 7
+    assert quiet.expected.tolist() == [0.9]
+    policy = tb.UCB1Loss(2)
+    policy.select()[:] = 1
+    policy.update(np.array([0.5]))
+    assert policy.counts.tolist() == [[1, 0]]
 
 
 def test_a_single_arm_is_played_on():
@@ -295,7 +342,8 @@ def test_plain_means_are_the_means_of_each_tally():
 def test_a_monotone_arm_is_found_and_one_never_seen_full_is_said():
     arm = np.array([0] * 8 + [1, 0, 1, 0])
     loss = np.r_[np.linspace(0.9, 0.2, 8), 0.5, 0.3, 0.5, 0.3]
-    fit = tb.tally_losses(dict(arm=arm, loss=loss), np.ones(4))
+    with pytest.warns(UserWarning, match=r"`log` has no run of m = 4 plays of \[1\]"):
+        fit = tb.tally_losses(dict(arm=arm, loss=loss), np.ones(4))
     assert (np.diff(fit.model.losses[0]) <= 0).all() and np.isnan(fit.plateau[1]) and np.isnan(fit.half_width[1])
 
 
@@ -351,6 +399,9 @@ BAD = {
     "gaps": (lambda: tb.epochs_needed([0.1, -0.1]), ValueError, "`gaps`"),
     "no best arm": (lambda: tb.epochs_needed([0.1, 0.2]), ValueError, "`gaps`"),
     "NaN gaps": (lambda: tb.instance_bound(NAN, 3, 3, 0.1), ValueError, "`gaps`"),
+    "tied gaps": (lambda: tb.instance_bound([0.0, 0.0], 3, 3, 0.1), ValueError, "`gaps`"),
+    "short warm-up": (lambda: tb.regret_bound(3, 100, 30, 20, 0.1), ValueError, "`memory_bound`"),
+    "short warm-up, gaps": (lambda: tb.instance_bound([0.0, 0.3], 30, 20, 0.1), ValueError, "`memory_bound`"),
     "bound": (lambda: tb.regret_bound(3, 100, 3, 3, 1.5), ValueError, "`delta`"),
     "arms of a policy": (lambda: tb.SuccessiveEliminationREO(0, 10, 1), ValueError, "`n_arms`"),
     "memory bound": (lambda: tb.SuccessiveEliminationREO(2, 10, -1), ValueError, "`memory_bound`"),
@@ -366,6 +417,15 @@ BAD = {
     "mixing": (lambda: tb.EXP3Loss(2, 10, mixing=2.0), ValueError, "`mixing`"),
     "batch": (lambda: tb.BatchedEXP3(2, 10, batch=-1), ValueError, "`batch`"),
     "too short to plan": (lambda: tb.ExploreThenPlan(2, 4, 2), ValueError, "`horizon`"),
+    "windows to plan": (lambda: tb.ExploreThenPlan(4, 1000, 20), ValueError, "windows"),
+    "one game for two": (
+        lambda: tb.simulate(tb.ExploreThenCommit(3, 9, 1), tb.WeightedTallyingBandit(LOSSES, UNIT, n_envs=2), 9),
+        ValueError,
+        "`policy`",
+    ),
+    "UCB1 before a play": (lambda: tb.UCB1Loss(2).update(0.5), ValueError, "`select`"),
+    "EXP3 before a play": (lambda: tb.EXP3Loss(2, 9).update(0.5), ValueError, "`select`"),
+    "batches before a play": (lambda: tb.BatchedEXP3(2, 9).update(0.5), ValueError, "`select`"),
     "no square": (lambda: tb.SETallying(2, 255, 2, 0.1), ValueError, "square"),
     "blocks of a stepper": (
         lambda: tb.simulate_blocks(tb.UCB1Loss(3), tb.WeightedTallyingBandit(LOSSES, UNIT), 5),
@@ -375,6 +435,8 @@ BAD = {
     "log": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0.1]), UNIT), ValueError, "`log`"),
     "NaN in a log": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=NAN), UNIT), ValueError, "`log`"),
     "empty log": (lambda: tb.tally_losses(dict(arm=[], loss=[]), UNIT), ValueError, "`log`"),
+    "too few times": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0, 1], time=[0]), UNIT), ValueError, "time"),
+    "NaN times": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0, 1], time=NAN), UNIT), ValueError, "time"),
     "log without losses": (lambda: tb.tally_losses(dict(arm=[0]), UNIT), ValueError, "`log`"),
     "shape": (lambda: tb.tally_losses(dict(arm=[0], loss=[0.1]), UNIT, shape="mono"), ValueError, "isotonic"),
     "tables": (lambda: tb.ucb_games(TABLES.float(), TABLES[0], TABLES), ValueError, "`tables`"),
@@ -490,7 +552,8 @@ BREAKS = {
             "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1",
             "s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int)",
         ),
-        ("return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())", "return np.where(gaps > 0, s, 0)"),
+        ("s = np.where(gaps > 0, s, last)", "s = np.where(gaps > 0, s, 0)"),
+        ('last = check_integer("most", most, low=1)', "pass"),
     ],
     16: [
         ("paid.mean(0) - (m - 1)).min()", "paid.mean(0) - m).min()"),

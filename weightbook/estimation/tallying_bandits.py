@@ -78,9 +78,10 @@ def _check_weights(weights) -> np.ndarray:
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #6d852f27
 def _decay(w: np.ndarray) -> float | None:
-    "The factor of geometric weights (1 for equal ones), None for all others"
+    "The factor of geometric weights (1 for equal ones), None for others, growing ones too"
     rate = float(w[1] / w[0]) if len(w) > 1 else 1.0
-    return rate if rate > 0 and np.allclose(w, w[0] * rate ** np.arange(len(w)), rtol=1e-12, atol=0) else None
+    kept = 0 < rate <= 1  # a growing factor would blow up the rounding of eq. (2)
+    return rate if kept and np.allclose(w, w[0] * rate ** np.arange(len(w)), rtol=1e-12, atol=0) else None
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #93bc056a
 def _check_losses(losses: Sequence, grid: np.ndarray) -> None:
@@ -98,13 +99,13 @@ class _Arms:
 
     def __init__(
         self,
-        losses: Sequence,   # one loss an arm, as `loss_values` takes them
+        losses: Sequence,   # one an arm, as `loss_values` takes it
         weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
     ):
-        self.weights = _check_weights(weights)
-        self.losses = tuple(h if callable(h) else _numbers("losses", h, 1) for h in losses)
+        self.weights = _check_weights(weights).copy()
+        self.losses = tuple(h if callable(h) else _numbers("losses", h, 1).copy() for h in losses)
         self.n_arms, self.memory, self.decay = len(self.losses), len(self.weights), _decay(self.weights)
-        self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # tallies of plays in a row
+        self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # plays in a row
         self.total = float(self.prefix[-1])
         _check_losses(self.losses, np.append(self.prefix[1:] / self.total, np.linspace(0.01, 1, 100)))
         self.steady = np.array([float(_loss_at(h, np.float64(1.0))) for h in self.losses])
@@ -169,13 +170,14 @@ class _Game(TallyingModel):
         self.noise = check_choice("noise", noise, ("bernoulli", "none"))
         self.n_envs = check_integer("n_envs", n_envs, low=1)
         self._rows = np.arange(n_envs)
-        self.reset(seed)
+        self._rng = _generator(seed)
+        self.reset()
 
     def reset(
-        self, seed: int | None = None,  # seed of the noise; None: another one each time
+        self, seed: int | None = None,  # seed of the noise; None: it goes on where it was
     ) -> None:
         "Forget all plays"
-        self._rng, self.time = _generator(seed), 0
+        self._rng, self.time = self._rng if seed is None else _generator(seed), 0
         self._ring = np.full((self.n_envs, self.memory), self.n_arms)  # K stands for "nothing played yet"
         self._tally = np.zeros((self.n_envs, self.n_arms + 1))  # None after a block: counted when needed
 
@@ -222,7 +224,9 @@ class _Steps(_Game):
         return np.broadcast_to(a, (self.n_envs,))
 
     def _draw(self, means: np.ndarray) -> np.ndarray:
-        return (self._rng.random(means.shape) < means).astype(float) if self.noise == "bernoulli" else means
+        if self.noise == "none":
+            return means.copy()
+        return (self._rng.random(means.shape) < means).astype(float)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #17daf097
 def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
@@ -255,7 +259,13 @@ def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7210b819
 class WeightedTallyingBandit(_Steps):
-    "Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`"
+    """Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`
+
+    `losses`: one an arm, a function of the relative tally or a table of m values, in [0, 1]; `weights`:
+    shape (m,), in [0, 1], the current play first; `noise`: "bernoulli" (losses 0 or 1) or "none" (the mean);
+    `n_envs`: games in step; `seed`: of the noise. Attributes: `expected`, mean losses of the latest plays;
+    `steady`, `gaps`, shape (K,); `mu_star`, `optimal_arm`; `memory`, m; `total`, the sum of the weights.
+    """
 
     def step(
         self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
@@ -299,12 +309,20 @@ def _is_model(model) -> TallyingModel:
         raise TypeError(f"`model` must be a TallyingModel, got {model!r:.60}")
     return model
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #e7b25c18
+def _check_windows(n_arms: int, memory: int) -> None:
+    "Refuse what backward induction cannot list"
+    if (n_arms + 1) ** (memory - 1) > 10**6:
+        raise ValueError(
+            f"`memory` and arms must keep (K + 1) ** (m - 1), the number of windows, below a million, "
+            f"got {n_arms + 1} ** {memory - 1}"
+        )
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #89b766a6
 def _windows(model: TallyingModel) -> tuple[np.ndarray, np.ndarray]:
     "Loss and next window of each arm in each window of m - 1 actions; two arrays of shape (windows, K)"
     base, depth = model.n_arms + 1, model.memory - 1  # the digit K stands for "nothing played yet"
-    if base**depth > 10**6:
-        raise ValueError(f"`model` has {base}**{depth} windows, more than a million: fewer arms or memory")
+    _check_windows(model.n_arms, model.memory)
     window = np.arange(base**depth)
     digits = window[:, None] // base ** np.arange(depth) % base
     arms = np.broadcast_to(np.arange(base - 1), (len(window), base - 1))
@@ -351,26 +369,55 @@ def enumerate_sequences(
         raise ValueError(f"`horizon` must keep K ** T below 200 000, got {model.n_arms} ** {horizon}")
     return model.sequence_losses(np.indices((model.n_arms,) * horizon).reshape(horizon, -1).T)
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d1f0a6b3
+def _can_list(w: np.ndarray) -> bool:
+    "Whether all reachable tallies can be listed: equal weights, or at most half a million sums"
+    return len(w) <= 20 or _decay(w) == 1
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #28f3cc7b
 def reachable_tallies(
     weights: Sequence,     # shape (m,), in [0, 1]
     *, grid: int = 4001,   # points that stand for the interval where there are too many sums
 ) -> np.ndarray:           # ascending
-    "Tallies that a play can have: all for m <= 16 or equal weights, else a grid of their interval"
+    "Tallies that a play can have: all for m <= 20 or equal weights, else a grid of their interval"
     w, _ = _check_weights(weights), check_integer("grid", grid, low=2)
     if _decay(w) == 1:
         return w[0] * np.arange(1, len(w) + 1)
-    if len(w) > 16:
+    if not _can_list(w):
         return np.linspace(w[0], w.sum(), grid)
-    return np.unique(w[0] + np.indices((2,) * (len(w) - 1)).reshape(len(w) - 1, -1).T @ w[1:])
+    sums = w[:1]
+    for weight in w[1:]:
+        sums = np.unique(np.concatenate([sums, sums + weight]))
+    return sums
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6fe0b5a2
+def _looked_at(model: TallyingModel) -> np.ndarray:
+    "Tallies at which eq. (7) is asked; beside a grid the corners of tables, where their least losses are"
+    y = reachable_tallies(model.weights)
+    if _can_list(model.weights):
+        return y
+    corners = [np.arange(1, len(h) + 1) / len(h) * model.total for h in model.losses if not callable(h)]
+    y = np.concatenate([y, model.prefix[1:], *corners])
+    return y[y >= model.weights[0]]
+
+
+def _warn_of_grid(memory: int) -> None:
+    warnings.warn(
+        f"`model` has m = {memory} > 20 unequal weights: a grid stands for the tallies, "
+        "which can miss a narrow dip of a loss and can count tallies that no play has",
+        stacklevel=3,
+    )
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #a3402377
 def reo_margin(
     model: TallyingModel,  # any
 ) -> float:  # 0 where eq. (7) holds; below 0: what the best passing loss saves on the best steady one
-    "How far Repeated Exposure Optimality is violated"
-    y = reachable_tallies(_is_model(model).weights)
-    least = min(_loss_at(h, y / model.total).min() for h in model.losses)
+    "How far Repeated Exposure Optimality is violated; a grid that cannot tell (m > 20) warns of it"
+    r = _looked_at(_is_model(model)) / model.total
+    least = min(_loss_at(h, r).min() for h in model.losses)
+    smooth = any(map(callable, model.losses))
+    if not _can_list(model.weights) and (smooth or least < model.mu_star):
+        _warn_of_grid(model.memory)
     return min(0.0, float(least) - model.mu_star)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #45b6cd43
@@ -378,7 +425,7 @@ def is_reo(
     model: TallyingModel,  # any
     tolerance: float = 1e-9,  # violation that is forgiven, in units of loss
 ) -> bool:
-    "Whether Repeated Exposure Optimality holds, eq. (7)"
+    "Whether Repeated Exposure Optimality holds, eq. (7); unknown where `reo_margin` warns"
     return reo_margin(model) >= -check_real("tolerance", tolerance, low=0)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c35bc046
@@ -428,23 +475,46 @@ def regret_bound(
 ) -> float:
     "What the regret (halving) stays below with probability 1 - pi^2 delta / 12, eq. (14)"
     check_integer("n_arms", n_arms, low=1), check_integer("horizon", horizon, low=1)
-    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=0)
+    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory)
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     S = max(1, math.floor(1 + 0.5 * math.log2(horizon / math.log(4 * n_arms / delta))))
     L = math.log(4 * n_arms * S**2 / delta)
     sampling = 8 * math.sqrt(2 * L * n_arms * horizon) + 8 * n_arms
     return (memory - 1) * (n_arms * S + 1) + 4 * n_arms * memory_bound + sampling
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #040b8a79
-def epochs_needed(
-    gaps: np.ndarray,  # shape (K,), the best arm's is 0
-) -> np.ndarray:       # shape (K,), integers: the best arm plays as long as the last other one
-    "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b83c1e6d
+def _gaps(gaps) -> np.ndarray:
+    "Gaps as a float array, or an error that says what is wrong"
     gaps = _numbers("gaps", gaps)
     if gaps.ndim != 1 or not (np.isfinite(gaps) & (gaps >= 0) & (gaps <= 1)).all() or not (gaps == 0).any():
         raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
+    return gaps
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #040b8a79
+def epochs_needed(
+    gaps: np.ndarray,         # shape (K,), the best arm's is 0
+    most: int | None = None,  # epochs that T has room for; needed where several gaps are 0
+) -> np.ndarray:              # shape (K,), integers: the best arm plays as long as the last other one
+    "Epochs that each arm can survive when no interval fails: the s_x of eq. (15)"
+    gaps = _gaps(gaps)
     s = np.floor(np.log2(4 / np.where(gaps > 0, gaps, 4)) + 1e-9).astype(int) + 1
-    return np.where(gaps > 0, s, np.where(gaps > 0, s, 0).max())
+    last = np.where(gaps > 0, s, 0).max()
+    if (gaps == 0).sum() > 1:  # nothing tells them apart
+        if most is None:
+            raise ValueError(f"`gaps` must have one 0, or `most` must be given, got {gaps!r:.80}")
+        last = check_integer("most", most, low=1)
+    s = np.where(gaps > 0, s, last)
+    return s if most is None else np.minimum(s, most)
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7c1a90e2
+def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -> int:
+    "Epochs that can begin before the horizon: one only begins when two arms have finished all before it"
+    check_integer("horizon", horizon, low=1)
+    s = spent = 0
+    while spent < horizon:
+        s += 1
+        spent += 2 * (memory_bound + epoch_length(s, n_arms, delta))
+    return s
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #ecfae394
 def instance_bound(
@@ -452,10 +522,13 @@ def instance_bound(
     memory: int,        # m, or an upper bound of it
     memory_bound: int,  # M >= m
     delta: float,       # chance of failure, in (0, 1)
+    horizon: int | None = None,  # T, which limits the epochs; needed where several gaps are 0
 ) -> float:
     "Bound on the regret (halving) on an instance with these gaps, eq. (15)"
-    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=0)
-    s_x, K = epochs_needed(gaps), len(gaps)
+    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory)
+    K = len(_gaps(gaps))
+    most = None if horizon is None else _epochs_within(horizon, K, memory_bound, delta)
+    s_x = epochs_needed(gaps, most)
     block = lambda s: memory_bound + epoch_length(s, K, delta)
     plays = np.array([sum(block(s) for s in range(1, top + 1)) for top in s_x])
     return float((memory - 1) * (s_x.sum() + 1) + np.asarray(gaps) @ plays)
@@ -478,6 +551,8 @@ def cyclic_occupancy(
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #37d124a5
 class _Blocks:
     "What a block policy is made of: the block to play, and what is learnt from its mean"
+
+    n_envs = 1  # games that it plays
 
     def __init__(
         self,
@@ -553,7 +628,11 @@ class _Elimination(BlockPolicy):
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #d95eded7
 class SuccessiveEliminationREO(_Elimination):
-    "Successive elimination with a warm-up at the head of every block, eqs. (10) and (11)"
+    """Successive elimination with a warm-up at the head of every block, eqs. (10) and (11)
+
+    Attributes: `active_`, the arms that are left (labels in order, not ranked); `epoch_`, the current epoch;
+    `history_`, for each finished epoch its number, arms, means and radius.
+    """
 
     def __init__(
         self,
@@ -592,6 +671,8 @@ def simulate(
     _is_env(env)
     if not (hasattr(policy, "select") and hasattr(policy, "update")):
         raise TypeError(f"`policy` must have `select` and `update`, got {policy!r:.60}")
+    if getattr(policy, "n_envs", env.n_envs) != env.n_envs:  # a policy of one's own need not say it
+        raise ValueError(f"`policy` plays {policy.n_envs} games, `env` has {env.n_envs}")
     shape = env.n_envs, check_integer("horizon", horizon, low=1)
     out = dict(actions=np.empty(shape, np.int16), losses=np.empty(shape), expected=np.empty(shape))
     for t in range(horizon):
@@ -630,6 +711,13 @@ def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5e1ec7ed
+def _chosen(policy) -> np.ndarray:
+    "The arms of the latest `select`, or an error that says that there was none"
+    if policy._arms is None:
+        raise ValueError("`update` must follow a `select`, got a loss before any arm was chosen")
+    return policy._arms
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a8d6cdb
 class UCB1Loss:
     "UCB1 for losses in many games at once, eq. (20)"
@@ -641,7 +729,7 @@ class UCB1Loss:
     ):
         self.n_arms, self.time = check_integer("n_arms", n_arms, low=1), 0
         self.counts, self.sums = np.zeros((2, check_integer("n_envs", n_envs, low=1), n_arms))
-        self._rows = np.arange(n_envs)
+        self.n_envs, self._rows, self._arms = n_envs, np.arange(n_envs), None
 
     def select(self) -> np.ndarray:
         "The arms to play now, shape (n_envs,): each once, then the smallest index"
@@ -650,14 +738,15 @@ class UCB1Loss:
         else:
             index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts
             self._arms = index.argmin(axis=1)
-        return self._arms
+        return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
-        self.sums[self._rows, self._arms] += _taken(loss, len(self._rows))
-        self.counts[self._rows, self._arms] += 1
+        arms = _chosen(self)
+        self.sums[self._rows, arms] += _taken(loss, len(self._rows))
+        self.counts[self._rows, arms] += 1
         self.time += 1
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #147a12a0
@@ -678,7 +767,7 @@ class EXP3Loss:
         self.rate = tuned if rate is None else check_real("rate", rate, low=0, open_low=True)
         self.mixing, self._rng = check_real("mixing", mixing, low=0, high=1), _generator(seed)
         self.estimate = np.zeros((check_integer("n_envs", n_envs, low=1), n_arms))
-        self._rows = np.arange(n_envs)
+        self.n_envs, self._rows, self._arms = n_envs, np.arange(n_envs), None
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -692,13 +781,13 @@ class EXP3Loss:
         upto = p.cumsum(axis=1)
         self._arms = (upto < self._rng.random((len(p), 1)) * upto[:, -1:]).sum(axis=1)
         self._chance = p[self._rows, self._arms]
-        return self._arms
+        return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
-        self.estimate[self._rows, self._arms] += _taken(loss, len(self._rows)) / self._chance
+        self.estimate[self._rows, _chosen(self)] += _taken(loss, len(self._rows)) / self._chance
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #43274b0d
 class BatchedEXP3(EXP3Loss):
@@ -721,12 +810,13 @@ class BatchedEXP3(EXP3Loss):
         if self._done == self.batch:
             self._done, self._sum = 0, 0.0
             super().select()
-        return self._arms
+        return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
+        _chosen(self)
         self._done, self._sum = self._done + 1, self._sum + _taken(loss, len(self._rows))
         if self._done == self.batch:
             super().update(self._sum / self.batch)
@@ -761,6 +851,8 @@ class ExploreThenCommit(BlockPolicy):
 class ExploreThenPlan:
     "Sweeps over all arms at all tallies, then the best sequence for the losses seen; one game, equal weights"
 
+    n_envs = 1
+
     def __init__(
         self,
         n_arms: int,         # K >= 1
@@ -770,6 +862,7 @@ class ExploreThenPlan:
     ):
         self.n_arms = check_integer("n_arms", n_arms, low=1)
         self.memory = check_integer("memory", memory, low=1)
+        _check_windows(n_arms, memory)
         looks = n_arms * memory * check_integer("sweeps", sweeps, low=1)
         self.horizon = check_integer("horizon", horizon, low=looks + 1)
         self._actions = np.tile(np.repeat(np.arange(n_arms), memory), sweeps).tolist()
@@ -821,6 +914,8 @@ class _CycleSearch:
 class SETallying(_CycleSearch):
     "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
 
+    n_envs = 1
+
     def __init__(
         self,
         n_arms: int,    # K
@@ -852,18 +947,23 @@ class SETallying(_CycleSearch):
         self._arm = self._game.send(loss)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #5c51d9a4
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TallyFit:
     "What a log says about the losses"
-    arms: tuple               # labels of the arms, in the order of the rows below
+    arms: tuple               # labels of the arms, as in the rows below
     model: TallyingModel      # the estimated losses, as tables over the relative tally
     counts: np.ndarray        # plays of each arm near each point, shape (K, P)
     plateau: np.ndarray       # mean loss of the plays at a full tally, shape (K,); NaN where there was none
-    half_width: np.ndarray    # 95 % half-width of `plateau`, shape (K,); NaN for fewer than two plays
+    half_width: np.ndarray    # 95 % half-width of `plateau`, shape (K,); NaN below two plays
+
+    def __repr__(self) -> str:
+        seen = zip(self.arms, self.plateau, self.half_width, strict=True)
+        steady = ", ".join(f"{arm}: {mean:.3f} ± {half:.3f}" for arm, mean, half in seen)
+        return f"TallyFit(m = {self.model.memory}, steady losses {steady})"
 
     @property
     def margin(self) -> float:
-        "Estimated violation of Repeated Exposure Optimality, eq. (7): 0 where it holds"
+        "Estimated violation of REO, eq. (7): 0 where it holds; leans downwards, a least value of noise"
         return reo_margin(self.model)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #4ff28298
@@ -882,6 +982,14 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a0f5d9c3
+def _in_time(log: Mapping, plays: int) -> np.ndarray:
+    "The order of the plays, or an error that says what is wrong with their times"
+    time = np.asarray(log["time"]) if "time" in log else np.arange(plays)
+    if time.shape != (plays,) or (time != time).any():  # NaN and NaT are not equal to themselves
+        raise ValueError(f"`log` must hold a time for each of {plays} plays, got {time!r:.60}")
+    return np.argsort(time, kind="stable")
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c7737d63
 def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, the arms played and their losses in order of time; ValueError for what is no log"
@@ -893,8 +1001,14 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(
             f"`log` must hold a loss in [0, 1] for each play, got shapes {loss.shape}, {played.shape}"
         )
-    order = np.argsort(np.asarray(log["time"]), kind="stable") if "time" in log else np.arange(len(loss))
+    order = _in_time(log, len(loss))
     return arms, played[order], loss[order]
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f27d6b18
+def _steady_loss(full: np.ndarray) -> tuple[float, float]:
+    "Mean and 95 % half-width of the losses at a full tally; NaN for what cannot be said"
+    half = 1.96 * full.std(ddof=1) / math.sqrt(len(full)) if len(full) > 1 else np.nan
+    return full.mean() if len(full) else np.nan, half
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #aac62dd9
 def tally_losses(
@@ -903,7 +1017,7 @@ def tally_losses(
     *, shape: str = "isotonic", # "isotonic": rising or falling, whichever fits; "mean": plain means
     points: int | None = None,  # P, points of each curve; default: m, at most 50
 ) -> TallyFit:
-    "Estimate every arm's loss as a function of its tally from recorded plays"
+    "Every arm's loss as a function of its tally from one learner's plays; warns of arms never seen steady"
     check_choice("shape", shape, ("isotonic", "mean"))
     w, (arms, played, loss) = _check_weights(weights), _sorted_log(log)
     r = play_tallies(played, w) / w.sum()
@@ -912,10 +1026,10 @@ def tally_losses(
     rows = [(r[played == x], loss[played == x]) for x in range(len(arms))]
     model = TallyingModel(np.clip([_curve(*row, grid, shape) for row in rows], 0, 1), w)
     counts = np.stack([np.bincount(_bins(a, P), minlength=P) for a, _ in rows])
-    full = [b[a > 1 - 1e-9] for a, b in rows]
-    half = [1.96 * f.std(ddof=1) / math.sqrt(len(f)) if len(f) > 1 else np.nan for f in full]
-    plateau = [f.mean() if len(f) else np.nan for f in full]
-    return TallyFit(tuple(arms.tolist()), model, counts, np.array(plateau), np.array(half))
+    plateau, half = np.array([_steady_loss(b[a > 1 - 1e-9]) for a, b in rows]).T
+    if unseen := [arm for arm, p in zip(arms.tolist(), plateau, strict=True) if np.isnan(p)]:
+        warnings.warn(f"`log` has no run of m = {len(w)} plays of {unseen}: no steady loss", stacklevel=2)
+    return TallyFit(tuple(arms.tolist()), model, counts, plateau, half)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #317f9b18
 def ucb_games_reference(
