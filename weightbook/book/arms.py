@@ -378,7 +378,7 @@ def _use(arm: Arm, record: dict, value: Any) -> Finished:
     "Note that an arm was used; a run that stores its outputs hands it on to the transaction"
     stamp = record["stamp"]
     arm.arms.used[stamp["key"]] = stamp
-    if stage := os.environ.get("WEIGHTBOOK_STAGE"):
+    if arm.arms.settings.save and (stage := os.environ.get("WEIGHTBOOK_STAGE")):
         light = json.dumps(record, ensure_ascii=False, allow_nan=False)
         write_atomic(Path(stage) / "arms" / arm.arms.chapter / f"{stamp['key']}.json", light)
     return Finished(value, stamp)
