@@ -33,7 +33,7 @@ PAGES = {
         "class Way:", "def reparameterise(", "def _split(",
         "def augment(", "def _weights(", "def _note(", "def _class_loss(", "def _score(", "class _Watch:",
         "NEAR = (", "def _left(", "def run(task", "def compared(",
-        "TASKS = {", "def paper_task(", "def at_hand(",
+        "TASKS = {", "FILES = {", "def paper_task(", "def at_hand(",
     )),
     "weighted_cfm": Page("weightbook.weighting.weighted_cfm", (
         "import show_doc", "import Arms", "S = load_settings()", "SIZES = S.pick(", "arms = Arms(", "def ideal(seed",

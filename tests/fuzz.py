@@ -935,7 +935,7 @@ table(
     "book.arms",
     **dict.fromkeys(
         ("Arm", "Arms", "ArmsCost", "Finished", "arms_cost", "arms_file", "committed_arms", "cost_of", "decode", "encode",
-         "finished_arms", "largest_difference", "report_data", "resolves_data"),
+         "finished_arms", "largest_difference", "read_arms", "report_data", "resolves_data"),
         "how results are kept: test_arms",
     ),
 )

@@ -339,7 +339,7 @@ def test_names_families_and_what_is_available():
 
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 BAD = {
-    "array": ((np.zeros((2, 3, 8, 8), np.uint8), "fog"), {}, TypeError, "`images` must be a torch.Tensor"),
+    "array": ((np.zeros((2, 3, 8, 8), np.uint8), "fog"), {}, TypeError, "`images` must be Tensor"),
     "float": ((IMAGES.float(), "fog"), {}, TypeError, "`images` must have dtype uint8"),
     "three dimensions": ((IMAGES[0], "fog"), {}, ValueError, "`images` must have 4 dimensions"),
     "channels last": ((IMAGES.permute(0, 2, 3, 1), "fog"), {}, ValueError, "C = 1 or 3"),

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from weightbook.book import ledger as ledger_module
 from weightbook.book import tables
 from weightbook.book.conditions import State, above, all_of, at_least, at_most, below, estimate_gap, exactly
 from weightbook.book.ledger import (
@@ -98,9 +97,10 @@ def test_find_notebook_refuses(book):
 
 
 def test_without_a_clone(book, monkeypatch):
-    monkeypatch.setattr(ledger_module, "find_root", lambda: None)
+    for home in ("ledger", "pages"):
+        monkeypatch.setattr(f"weightbook.book.{home}.find_root", lambda *_: None)
     for call in (chapters, lambda: find_notebook("toy"), load_ledgers):
-        with pytest.raises(FileNotFoundError, match="inside a clone"):
+        with pytest.raises(FileNotFoundError, match="no clone of the book"):
             call()
     made = make(book, claims=1)
     made.record("C1", "1.0", holds=YES, **AT)

@@ -248,7 +248,7 @@ def load_text(
 def _announce(stand_in: Text | Images, reason: Exception) -> Text | Images:
     "Warn that a stand-in is used, and write the same into its source"
     source = f"{stand_in.source}, in place of {stand_in.name}"
-    warnings.warn(f"{reason}; using {source}", UserWarning, stacklevel=3)
+    warnings.warn(f"{reason}; using {source}", UserWarning, stacklevel=4)
     return type(stand_in)(**{**vars(stand_in), "source": source})
 
 # %% ../../nbs/blocks/data.ipynb #bea57bde

@@ -134,30 +134,9 @@ def open_prefix(
         mask[..., : first_gated(mask.shape[-2], dense_fraction), :] = True
     return mask
 
-# %% ../../nbs/lowbit/04_wina.ipynb #bbee6849
-class SparseLinear(nn.Module):
-    "An `nn.Linear` that gates its input: top-k per token, or a threshold, eq. (2)"
-
-    def __init__(
-        self,
-        linear: nn.Linear,               # the layer to wrap; weight shape (m, n), kept as it is
-        sparsity: float = 0.5,           # share of the inputs dropped, in [0, 1]
-        *, criterion: str = "wina",      # "wina": |x| c; "magnitude": |x|; "random": a control
-        threshold: float | None = None,  # if given, keep scores above it instead of the top K
-        prefill_dense_fraction: float = 0.01, # share of a prompt, at its start, that is not gated; in [0, 1]
-        generator: torch.Generator | None = None, # chance of the "random" criterion
-    ):
-        super().__init__()
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"`linear` must be an nn.Linear, got {type(linear).__name__}")
-        self.linear, self.generator = linear, generator
-        self.criterion = check_choice("criterion", criterion, ("wina", "magnitude", "random"))
-        self.sparsity = check_real("sparsity", sparsity, low=0, high=1)
-        self.threshold = threshold if threshold is None else check_real("threshold", threshold, low=0)
-        self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
-        self._norms = None, None
-        self.lay_out()
-        self.register_state_dict_post_hook(_weights_by_output)
+# %% ../../nbs/lowbit/04_wina.ipynb #d96230bc
+class _Gate(nn.Module):
+    "What a gated layer knows of its weight, and which inputs it keeps"
 
     @torch.no_grad()
     def lay_out(self) -> None:
@@ -192,6 +171,31 @@ class SparseLinear(nn.Module):
         scores = draw() if random else x.abs().to(self.norms.dtype) * self.norms
         mask = topk_mask(scores, self.sparsity) if self.threshold is None else ~(scores <= self.threshold)
         return open_prefix(mask, self.prefill_dense_fraction)
+
+# %% ../../nbs/lowbit/04_wina.ipynb #bbee6849
+class SparseLinear(_Gate):
+    "An `nn.Linear` that gates its input: top-k per token, or a threshold, eq. (2)"
+
+    def __init__(
+        self,
+        linear: nn.Linear,               # the layer to wrap; weight shape (m, n), kept as it is
+        sparsity: float = 0.5,           # share of the inputs dropped, in [0, 1]
+        *, criterion: str = "wina",      # "wina": |x| c; "magnitude": |x|; "random": a control
+        threshold: float | None = None,  # if given, keep scores above it instead of the top K
+        prefill_dense_fraction: float = 0.01, # share of a prompt, at its start, that is not gated; in [0, 1]
+        generator: torch.Generator | None = None, # chance of the "random" criterion
+    ):
+        super().__init__()
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"`linear` must be an nn.Linear, got {type(linear).__name__}")
+        self.linear, self.generator = linear, generator
+        self.criterion = check_choice("criterion", criterion, ("wina", "magnitude", "random"))
+        self.sparsity = check_real("sparsity", sparsity, low=0, high=1)
+        self.threshold = threshold if threshold is None else check_real("threshold", threshold, low=0)
+        self.prefill_dense_fraction = check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
+        self._norms = None, None
+        self.lay_out()
+        self.register_state_dict_post_hook(_weights_by_output)
 
     def forward(
         self,
