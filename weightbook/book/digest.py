@@ -285,6 +285,8 @@ def _follow(parts: tuple[str, ...], space: dict, reach: Reach) -> str:
     for name in rest:
         if not isinstance(thing, types.ModuleType) or not _module_is_ours(thing):
             break
+        if name.startswith("__"):  # such as `__file__`: where a checkout lies is no part of what runs
+            return "of the module"
         thing = getattr(thing, name, "undefined")
     try:
         return reach(thing)
