@@ -92,8 +92,8 @@ def run(*arguments: str, status: int = 0):
 
 
 def start(*arguments: str, **keywords) -> subprocess.Popen:
-    "The installed command, in a process of its own"
-    command = [sys.executable, "-c", "from weightbook.book.cli import main; main()", *arguments]
+    "The installed command, in a process of its own; `-P` since the command does not search the working folder either"
+    command = [sys.executable, "-P", "-c", "from weightbook.book.cli import main; main()", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, **keywords)
 

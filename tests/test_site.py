@@ -159,7 +159,7 @@ def tiny_site(tiny_book):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run.refresh_pages(tiny_book)
-        settings = load_settings(profile="quick", device="cpu", seed=0)
+        settings = load_settings(profile="quick", device="cpu", seed=0, cache=tiny_book / "cache")
         run.execute_notebook(tiny_book / "nbs" / "lowbit" / "01_gate.ipynb", settings=settings, save=True)
         out = site.build_site(renderer="smalldocs")
     assert [str(w.message) for w in caught if issubclass(w.category, site.SiteWarning)] == []

@@ -277,7 +277,9 @@ def _finish_moves(stages: Path) -> None:
 @contextmanager
 def _transaction(path: Path, settings: Settings) -> Iterator[_Stage]:
     "A stage for the results of one run; what is not committed is dropped"
-    name, stages = "-".join(path.with_suffix("").parts[-2:]), settings.cache / "stages"
+    # two checkouts may store the same chapter at once
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name, stages = "-".join((*path.with_suffix("").parts[-2:], place)), settings.cache / "stages"
     lock, folder = _lock(name, settings, wait=0), stages / name
     try:
         with _lock("commit", settings, wait=60):
