@@ -91,6 +91,15 @@ def test_outputs_that_name_folders_of_this_machine_are_refused(tiny_book, settin
     assert path.read_bytes() == before
 
 
+def test_a_warning_is_stored_without_the_folder_that_it_comes_from(tiny_book, settings):
+    (tiny_book / "cry.py").write_text("import warnings\n\ndef wolf():\n    warnings.warn('mind the gap')\n")
+    cells = f"import sys\nsys.path.append({str(tiny_book)!r})", "from cry import wolf\nwolf()"
+    path = write_cells(tiny_book / "nbs" / "warned.ipynb", "# Warned\n> b", *cells)
+    run.execute_notebook(path, settings=settings, save=True)
+    said = pages.read_notebook(path)["cells"][2]["outputs"][0]["text"]
+    assert "".join(said).startswith("cry.py:4: UserWarning: mind the gap")
+
+
 def test_stored_outputs_of_the_book_name_no_machine():
     found = {path.name: run.machine_paths(pages.read_notebook(path), ROOT) for path in pages.notebooks(ROOT)}
     assert not {name: lines for name, lines in found.items() if lines}

@@ -1115,6 +1115,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'weightbook/book/run.py'),
                                      'weightbook.book.run._lock': ('book/run.html#_lock', 'weightbook/book/run.py'),
                                      'weightbook.book.run._move': ('book/run.html#_move', 'weightbook/book/run.py'),
+                                     'weightbook.book.run._private': ('book/run.html#_private', 'weightbook/book/run.py'),
                                      'weightbook.book.run._run': ('book/run.html#_run', 'weightbook/book/run.py'),
                                      'weightbook.book.run._sections': ('book/run.html#_sections', 'weightbook/book/run.py'),
                                      'weightbook.book.run._skips': ('book/run.html#_skips', 'weightbook/book/run.py'),

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import site
 import sys
 import tempfile
 import time
@@ -183,29 +184,36 @@ def _without_bars(text: str) -> str:
     return "\n".join(line for line in lines if line.strip())
 
 # %% ../../nbs/book/run.ipynb #040cbbee
-def _clean_outputs(nb: dict) -> None:
-    "Drop progress bars and widget state from the outputs"
+def _clean_outputs(nb: dict, root: Path) -> None:
+    "Drop progress bars and widget state from the outputs, and the folders from the places that warnings name"
     nb["metadata"].pop("widgets", None)
     for cell in nb["cells"]:
         for out in cell.get("outputs", []):
             if out.get("name") == "stderr":
                 out["text"] = _without_bars("".join(out["text"]))
+                for folder in _private(root):
+                    out["text"] = out["text"].replace(folder, "")
             out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
         if cell["cell_type"] == "code":
             cell["outputs"] = [o for o in cell["outputs"] if o.get("text", True) and o.get("data", True)]
 
 # %% ../../nbs/book/run.ipynb #b04eeac3
+def _private(root: Path) -> list[str]:
+    "Folders of this machine, the innermost first"
+    folders = [Path(p) for p in (root, Path.home(), sys.prefix, tempfile.gettempdir(), *site.getsitepackages())]
+    return sorted({f"{p}{os.sep}" for folder in folders for p in (folder, folder.resolve())}, key=len, reverse=True)
+
+
 def machine_paths(
     nb: dict,        # a notebook
     root: Path,      # the checkout
 ) -> list[str]:      # one line for each output that names a folder of this machine
     "The outputs that would tell a reader where this machine keeps its files"
-    private = {f"{p}{os.sep}" for p in (root, Path.home(), sys.prefix, tempfile.gettempdir())}
     found = []
     for n, cell in enumerate(nb["cells"]):
         text = json.dumps(
             [{k: o.get(k) for k in ("text", "data", "traceback")} for o in cell.get("outputs", [])])
-        found += [f"cell {n}: {path}" for path in sorted(private) if path in text]
+        found += [f"cell {n}: {path}" for path in _private(root) if path in text]
     return found
 
 # %% ../../nbs/book/run.ipynb #c159735b
@@ -310,7 +318,7 @@ def _stage_notebook(stage: _Stage, nb: dict, seconds: float) -> None:
     from nbdev.clean import clean_nb
 
     path, chapter = stage.path, chapter_name(stage.path)
-    _clean_outputs(nb)
+    _clean_outputs(nb, stage.root)
     if paths := machine_paths(nb, stage.root):
         raise ValueError(
             f"{path.name}: outputs name folders of this machine, nothing was stored: " + "; ".join(paths))
