@@ -46,9 +46,10 @@ for dtype, n, learnable in itertools.product(FLOATS, (4096, 1), (False, True)):
 
 from weightbook.lowbit.adadim import minmax_round  # noqa: E402
 
-for dtype, dim, g in itertools.product(FLOATS, ("oc", "ic"), (32, 128, -1, 3)):
-    call = lambda args=(dtype, dim, g): minmax_round(random(384, 384, dtype=args[0]), 4, args[2], args[1])  # noqa: E731
-    TABLE.append(Row("adadim", f"{dim}, groups of {g}, {name(dtype)}", call, wide=g > 3))
+for dtype, dim, g, zero in itertools.product(FLOATS, ("oc", "ic"), (32, 128, -1, 3), (True, False)):
+    call = lambda args=(dtype, dim, g, zero): minmax_round(random(384, 384, dtype=args[0]), 4, args[2], args[1], args[3])  # noqa: E731
+    case = f"{dim}, groups of {g}, {name(dtype)}" + ("" if zero else ", as published")
+    TABLE.append(Row("adadim", case, call, wide=g > 3))
 
 # ---- quantizers ------------------------------------------------------------------------------------------------------
 

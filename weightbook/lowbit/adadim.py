@@ -144,7 +144,7 @@ def _minmax_round_blocks(
 @jit
 def _minmax_round_kernel(
     w_ptr, out_ptr, groups, inner, outer_stride, stride, size, top,
-    BLOCK: tl.constexpr, SIZE: tl.constexpr,
+    ZERO_IN_RANGE: tl.constexpr, BLOCK: tl.constexpr, SIZE: tl.constexpr,
 ):
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     j = tl.arange(0, SIZE).to(tl.int64)
@@ -153,8 +153,14 @@ def _minmax_round_kernel(
     w = tl.load(w_ptr + at, mask=inside, other=0.0).to(tl.float32)
     low = tl.min(tl.where(inside, w, float("inf")), axis=1)
     high = tl.max(tl.where(inside, w, float("-inf")), axis=1)
-    step = tl.where(n < groups, tl.div_rn(tl.maximum(high - low, 1e-5), top), 1.0)
-    low = tl.where(n < groups, low, 0.0)
+    low, high = tl.where(n < groups, low, 0.0), tl.where(n < groups, high, 0.0)
+    if ZERO_IN_RANGE:
+        low, high = tl.minimum(low, 0.0), tl.maximum(high, 0.0)
+        whole_span = high - low < float("inf")  # the width may overflow where its ends do not
+        step = tl.where(whole_span, tl.div_rn(high - low, top), tl.div_rn(high, top) - tl.div_rn(low, top))
+        step = tl.maximum(step, 1.1754943508222875e-38)  # the smallest normal number
+    else:
+        step = tl.div_rn(tl.maximum(high - low, 1e-5), top)
     big = 8388608.0  # 2^23: adding and subtracting it rounds half to even
     z = tl.div_rn(low, step)
     z = tl.where(tl.abs(z) < big, tl.where(z < 0, -((big - z) - big), (big + z) - big), z)
@@ -168,17 +174,18 @@ def _minmax_round_kernel(
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #57aa7843
 @kernel_operator(minmax_round_reference)
-def _minmax_round_triton(weight: Tensor, bits: int, group_size: int, dim: str) -> Tensor:
-    "Launch the kernel: tiles of about 4096 weights"
+def _minmax_round_triton(weight: Tensor, bits: int, group_size: int, dim: str, zero_in_range: bool) -> Tensor:
+    "Launch the kernel: tiles of at most 4096 weights and 512 groups, more would spill registers"
     weight, out = weight.contiguous(), torch.empty_like(weight, memory_format=torch.contiguous_format)
     columns = weight.shape[1]
     size = weight.shape[1 if dim == "oc" else 0] if group_size == -1 else group_size
     groups = weight.numel() // size
     inner, outer_stride, stride = (1, size, 1) if dim == "oc" else (columns, size * columns, columns)
     width = triton.next_power_of_2(size)
-    block = max(1, 4096 // width)
+    block = min(512, max(1, 4096 // width))
     _minmax_round_kernel[(triton.cdiv(groups, block),)](
-        weight, out, groups, inner, outer_stride, stride, size, float(2**bits - 1), BLOCK=block, SIZE=width
+        weight, out, groups, inner, outer_stride, stride, size, float(2**bits - 1),
+        ZERO_IN_RANGE=zero_in_range, BLOCK=block, SIZE=width,
     )
     return out
 
@@ -198,8 +205,8 @@ def minmax_round(
     if not is_plain(weight):
         return minmax_round_reference(weight, bits, group_size, dim, zero_in_range)
     check_tensor("weight", weight, finite=True)
-    if not zero_in_range and use_triton(weight):
-        return _minmax_round_triton(weight, bits, group_size, dim)
+    if use_triton(weight):
+        return _minmax_round_triton(weight, bits, group_size, dim, zero_in_range)
     return _minmax_round_blocks(weight, bits, group_size, dim, zero_in_range)
 
 
