@@ -16,8 +16,7 @@ import pytest
 
 from weightbook.blocks.kernels import HAS_TRITON
 
-# the table is behind the kernels of today (AdaDim's default no longer launches one): on request, until it is mended
-pytestmark = pytest.mark.skipif(not HAS_TRITON or not os.environ.get("WEIGHTBOOK_AOT"), reason="asked for by WEIGHTBOOK_AOT")
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
 HERE = Path(__file__).resolve().parent
 KNOWN = {
     "sm_90": {"_filter_kernel: m = 10, float64: spills: 8 bytes of stack"},
