@@ -571,7 +571,7 @@ BREAKS = {
     2: [
         ("w0 * game.decay**game.memory * gone", "w0 * game.decay ** (game.memory - 1) * gone"),
         ("tally *= game.decay\n", "tally *= 1.0\n"),
-        ("tally -= gone.view(np.uint8)", "pass"),
+        ("tally -= gone.view(np.uint8)", "tally -= come.view(np.uint8)"),
         ("tally += w0 * come - w0", "tally += come - w0"),
         ("(game.recent == a[:, None]) @ game.weights", "(game.recent == a[:, None]) @ game.weights[::-1]"),
     ],
@@ -693,7 +693,7 @@ BREAKS = {
         ("+= _taken(loss, self.n_envs) / self._chance", "+= _taken(loss, self.n_envs)"),
         ("super().update(self._sum / self.batch)", "super().update(self._sum / (self.batch + 1))"),
         ("self._sum + _taken(loss, self.n_envs)", "0 * self._sum + _taken(loss, self.n_envs)"),
-        ("self._done, self._sum = 0, 0.0\n", "self._done = 0\n"),
+        ("super().update(self._sum / self.batch)", "super().update(loss)"),
         (
             "tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms *",
             "tuned = math.sqrt(math.log(max(2, n_arms)) / (n_arms *",

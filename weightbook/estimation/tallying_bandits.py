@@ -209,7 +209,9 @@ def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
             tally += w0 * come - w0 * game.decay**game.memory * gone
     slot[:] = a
     game.time += 1
-    return (tally * come).max(axis=0) if game.decay is not None else (game.recent == a[:, None]) @ game.weights
+    return (
+        (tally * come).max(axis=0) if game.decay is not None else (game.recent == a[:, None]) @ game.weights
+    )
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #eb6af6b1
 class _Steps(_Game):
@@ -270,11 +272,8 @@ def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
 class WeightedTallyingBandit(_Steps):
     """Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`
 
-    `losses`: one an arm, a function of the relative tally or a table of m values, in [0, 1]; `weights`:
-    shape (m,), in [0, 1], the current play first; `noise`: "bernoulli" (losses 0 or 1) or "none" (the mean);
-    `n_envs`: games in step; `seed`: of the noise. Attributes: `expected`, mean losses of the latest plays;
-    `steady`, `gaps`, shape (K,); `mu_star`, `optimal_arm`; `memory`, m; `total`, the sum of the weights.
-    """
+    Attributes: `expected`, mean losses of the latest plays; `steady`, `gaps`, shape (K,); `mu_star`,
+    `optimal_arm`; `memory`, m; `total`, the sum of the weights."""
 
     def step(
         self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
@@ -696,7 +695,10 @@ def simulate(
         total += env.expected
         if keep:
             actions[t], losses[t], expected[t] = action, loss, env.expected
-    return dict(actions=actions.T, losses=losses.T, expected=expected.T, total=total) if keep else {"total": total}
+    return (
+        dict(actions=actions.T, losses=losses.T, expected=expected.T, total=total)
+        if keep else {"total": total}
+    )
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #4e81544a
 def simulate_blocks(
