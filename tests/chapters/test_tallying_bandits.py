@@ -737,7 +737,7 @@ BREAKS = {
 
 def derivation() -> list[str]:
     "Everything before the race, without its figures"
-    return chapter_code.derivation("tallying_bandits", "### The race", aside=r"code-fold: true")
+    return chapter_code.derivation("tallying_bandits", "### The race", aside=r"\bfig_\w+\(")
 
 
 TestBreaks = battery.breaks("tallying_bandits", BREAKS, sources=derivation)
