@@ -1,9 +1,13 @@
 """Weighted tallying bandits against brute force, stepping, MABWiser, river and exact probabilities."""
 
+import importlib
+import importlib.util
 import itertools
 import math
 import pickle
 import random
+import sys
+import types
 
 import battery
 import chapter_code
@@ -186,6 +190,56 @@ def test_exp3_has_the_law_of_rivers():
         peer.update(a, -cost[t, a])
 
 
+def smpybandits(module: str):
+    "One policy file of SMPyBandits: its package imports a SciPy function that is gone, single files do not"
+    found = importlib.util.find_spec("SMPyBandits")
+    if found is None:
+        pytest.skip("needs `pip install --no-deps SMPyBandits`")
+    package = sys.modules.setdefault("smpybandits_policies", types.ModuleType("smpybandits_policies"))
+    package.__path__ = [f"{found.submodule_search_locations[0]}/Policies"]
+    return importlib.import_module(f"smpybandits_policies.{module}")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ucb1_is_that_of_smpybandits(seed):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        K, T = 4, 400
+        ours, theirs = tb.UCB1Loss(K), smpybandits("UCB").UCB(K)
+        theirs.startGame()
+        cost = draws(K, T, seed) * 0.9 + 0.05 * np.random.default_rng(seed).random((T, K))  # no ties
+        for t in range(T):
+            a = int(ours.select()[0])
+            assert t < K or a == theirs.choice()
+            ours.update(cost[t, [a]]), theirs.getReward(a, -cost[t, a])
+
+
+def test_exp3_has_the_law_of_smpybandits():
+    K, T, gamma = 5, 400, 0.2
+    cost, peer = draws(K, T, 3), smpybandits("Exp3").Exp3(K, gamma=gamma)
+    ours = tb.EXP3Loss(K, T, rate=gamma / K, mixing=gamma, seed=0)
+    peer.startGame()
+    for t in range(T):
+        a = int(ours.select()[0])
+        assert_close(ours.probabilities[0], peer.trusts, rtol=1e-9)
+        ours.update(cost[t, [a]]), peer.getReward(a, -cost[t, a])
+
+
+def test_batches_feed_exp3_their_means():
+    policy, wanted = tb.BatchedEXP3(3, 60, n_envs=2, batch=3, rate=0.4, mixing=0.1, seed=0), np.zeros((2, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        p = 0.9 * np.exp(-0.4 * wanted) / np.exp(-0.4 * wanted).sum(1, keepdims=True) + 0.1 / 3
+        cost = rng.random((3, 2))
+        arms = []
+        for row in cost:
+            arms.append(policy.select())
+            policy.update(row)
+        assert (np.array(arms) == arms[0]).all()
+        for g, a in enumerate(arms[0]):
+            wanted[g, a] += cost[:, g].mean() / p[g, a]
+        assert_close(policy.estimate, wanted, rtol=1e-12)
+
+
 def test_exp3_draws_from_its_law():
     policy = tb.EXP3Loss(4, 100, n_envs=40_000, mixing=0.1, seed=2)
     policy.estimate[:] = [0.0, 3.0, 9.0, 30.0]
@@ -238,6 +292,47 @@ def test_the_bound_has_its_four_terms():
     wanted = (7 - 1) * (5 * S + 1) + 4 * 5 * 12 + 8 * math.sqrt(2 * L * 5 * 10_000) + 8 * 5
     assert_close(tb.regret_bound(5, 10_000, 7, 12, 0.01), wanted, rtol=1e-12)
     assert tb.epochs_needed([0.0]).tolist() == [0] and tb.instance_bound([0.0], 3, 3, 0.1) == 2
+
+
+def test_a_warm_up_of_m_minus_one_is_enough():
+    h = np.random.default_rng(3).random((3, 6))
+    for M, biased in ((5, False), (6, False), (4, True)):
+        game = tb.WeightedTallyingBandit(h, np.ones(6), noise="none")
+        game.play_block(1, 7)
+        stored, _ = game.block_total(0, M + 10, M)
+        assert (abs(stored[0] / 10 - h[0, -1]) > 1e-9) == biased
+    assert tb.regret_bound(3, 100, 30, 29, 0.1) < tb.regret_bound(3, 100, 30, 30, 0.1)
+    assert tb.regret_bound(3, 100, 1, 0, 0.1) > 0  # the ordinary bandit needs no warm-up
+    assert tb.instance_bound([0.0, 0.3], 30, 29, 0.1) < tb.instance_bound([0.0, 0.3], 30, 30, 0.1)
+
+
+@pytest.mark.parametrize("K", [1, 2, 6, 30, 300])
+def test_the_first_of_the_least_is_taken(K):
+    index = np.random.default_rng(K).integers(0, 4, (K, 500)) - 1.5
+    assert (tb._first_least(index) == index.argmin(axis=0)).all()
+
+
+@pytest.mark.parametrize("m, K", [(1, 2), (7, 3), (255, 2), (300, 2), (4, 300)])
+def test_counts_of_equal_weights_do_not_overflow(m, K):
+    h, actions = np.random.default_rng(0).random((K, m)), np.repeat([0, K - 1, 0], [m + 3, m // 2 + 1, 2 * m])
+    game = tb.WeightedTallyingBandit(h, np.full(m, 0.3), noise="none", n_envs=2)
+    assert_close(np.array([game.step(a)[1] for a in actions]), game.sequence_losses(actions), rtol=1e-9)
+
+
+def test_totals_need_no_record():
+    play = lambda **o: tb.simulate(  # noqa: E731
+        tb.UCB1Loss(3, n_envs=5), tb.WeightedTallyingBandit(LOSSES, UNIT, n_envs=5, seed=1), 40, **o
+    )
+    kept, short = play(), play(keep=False)
+    assert list(short) == ["total"] and (short["total"] == kept["total"]).all()
+    assert_close(kept["expected"].sum(1), kept["total"], rtol=1e-12)
+
+
+def test_the_radius_of_cycles():
+    for s, K, m, P, delta in ((1, 2, 2, 16, 0.1), (3, 1, 1, 28, 0.2), (5, 3, 4, 4000, 0.01)):
+        S = math.floor(math.log2(P / (4 * K * m) + 1))
+        wanted = math.sqrt(32 * K * m / (2**s * P) * math.log(2 * K * m * S / delta))
+        assert_close(tb.cycle_radius(s, K, m, P, delta), wanted, rtol=1e-12)
 
 
 def test_the_bound_with_gaps_holds_for_two_best_arms():
@@ -337,6 +432,16 @@ def test_plain_means_are_the_means_of_each_tally():
             assert fit.counts[x, y - 1] == at.sum()
             assert_close(fit.model.losses[x][y - 1], loss[at].mean(), rtol=1e-12)
         assert_close(fit.plateau[x], loss[(arm == x) & (tally == m)].mean(), rtol=1e-12)
+
+
+def test_half_widths_are_those_of_scipy():
+    rng, m = np.random.default_rng(2), 2
+    arm, loss = np.repeat([0, 1, 0], [30, 20, 9]), rng.random(59)
+    fit = tb.tally_losses(dict(arm=arm, loss=loss), np.ones(m), shape="mean")
+    full = tb.play_tallies(arm, np.ones(m)) == m
+    for x in range(2):
+        seen = loss[full & (arm == x)]
+        assert_close(fit.half_width[x], 1.96 * stats.sem(seen), rtol=1e-12)
 
 
 def test_a_monotone_arm_is_found_and_one_never_seen_full_is_said():
@@ -464,11 +569,10 @@ BREAKS = {
         ),
     ],
     2: [
-        (
-            "tally[game._rows, oldest] -= game.weights[0] * game.decay**game.memory",
-            "tally[game._rows, oldest] -= game.weights[0] * game.decay**(game.memory - 1)",
-        ),
+        ("w0 * game.decay**game.memory * gone", "w0 * game.decay ** (game.memory - 1) * gone"),
         ("tally *= game.decay\n", "tally *= 1.0\n"),
+        ("tally -= gone.view(np.uint8)", "tally -= come.view(np.uint8)"),
+        ("tally += w0 * come - w0", "tally += come - w0"),
         ("(game.recent == a[:, None]) @ game.weights", "(game.recent == a[:, None]) @ game.weights[::-1]"),
     ],
     3: [
@@ -583,11 +687,13 @@ BREAKS = {
         ("+ sum(n)) + 3 * (m - 1) == wanted", "+ sum(n)) + 3 * m == wanted"),
     ],
     20: [
-        (
-            "index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts",
-            "index = (self.sums + np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts",
-        ),
-        ("+= _taken(loss, len(self._rows)) / self._chance", "+= _taken(loss, len(self._rows))"),
+        ("-math.sqrt(2 * math.log(self.time)), out", "math.sqrt(2 * math.log(self.time)), out"),
+        ("-math.sqrt(2 * math.log(self.time)), out", "-math.sqrt(math.log(self.time)), out"),
+        ("paid / n, 1 / np.sqrt(n)", "paid / n, 1 / n"),
+        ("+= _taken(loss, self.n_envs) / self._chance", "+= _taken(loss, self.n_envs)"),
+        ("super().update(self._sum / self.batch)", "super().update(self._sum / (self.batch + 1))"),
+        ("self._sum + _taken(loss, self.n_envs)", "0 * self._sum + _taken(loss, self.n_envs)"),
+        ("super().update(self._sum / self.batch)", "super().update(loss)"),
         (
             "tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms *",
             "tuned = math.sqrt(math.log(max(2, n_arms)) / (n_arms *",
@@ -607,8 +713,19 @@ BREAKS = {
             "self.ratings_ = (self.occupancy[self.active_] * self.means_).sum((1, 2))",
             "self.ratings_ = (self.occupancy[self.active_] * self.means_).mean((1, 2))",
         ),
+        ("math.sqrt(32 * size / (2**s * period)", "math.sqrt(16 * size / (2**s * period)"),
+        ("32 * size / (2**s * period)", "32 * size / 2**s / period**0.5"),
+        ("math.log(2 * size * epochs / delta)", "math.log(2 * size / delta)"),
+        ("32 * size / (2**s * period)", "32 * size / (2 * s * period)"),
+        ("self.active_[survivors(self.ratings_, radius)]", "self.active_[survivors(self.ratings_, 2 * radius)]"),
     ],
     23: [
+        ("1.96 * full.std(ddof=1)", "1.96 * full.std()"),
+        ("1.96 * full.std(ddof=1)", "1.64 * full.std(ddof=1)"),
+        ("/ math.sqrt(len(full))", "/ len(full)"),
+        ("_steady_loss(b[a > 1 - 1e-9])", "_steady_loss(b[a > 0.5])"),
+    ],
+    24: [
         ("== 5 * 120 * (8 + 8 + 2)", "== 5 * 120 * (8 + 8 + 8)"),
         (
             "arms, means = torch.empty(B, T, dtype=torch.int16, device=tables.device), torch.empty_like(uniforms)\n    slot",
@@ -620,7 +737,7 @@ BREAKS = {
 
 def derivation() -> list[str]:
     "Everything before the race, without its figures"
-    return chapter_code.derivation("tallying_bandits", "### The race", aside=r"code-fold: true")
+    return chapter_code.derivation("tallying_bandits", "### The race", aside=r"\bfig_\w+\(")
 
 
 TestBreaks = battery.breaks("tallying_bandits", BREAKS, sources=derivation)

@@ -7,8 +7,8 @@ __all__ = ['loss_values', 'play_tallies', 'TallyingModel', 'WeightedTallyingBand
            'reachable_tallies', 'reo_margin', 'is_reo', 'complete_policy_regret', 'epoch_radius', 'epoch_length',
            'survivors', 'regret_bound', 'epochs_needed', 'instance_bound', 'cyclic_occupancy', 'BlockPolicy',
            'SuccessiveEliminationREO', 'simulate', 'simulate_blocks', 'UCB1Loss', 'EXP3Loss', 'BatchedEXP3',
-           'ExploreThenCommit', 'ExploreThenPlan', 'SETallying', 'TallyFit', 'tally_losses', 'ucb_games_reference',
-           'ucb_games', 'plain_game', 'race_arms', 'benchmark']
+           'ExploreThenCommit', 'ExploreThenPlan', 'cycle_radius', 'cycle_epochs', 'SETallying', 'TallyFit',
+           'tally_losses', 'ucb_games_reference', 'ucb_games', 'plain_game', 'race_arms', 'benchmark']
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #cade3b63
 import math
@@ -169,7 +169,8 @@ class _Game(TallyingModel):
         super().__init__(losses, weights)
         self.noise = check_choice("noise", noise, ("bernoulli", "none"))
         self.n_envs = check_integer("n_envs", n_envs, low=1)
-        self._rows = np.arange(n_envs)
+        plays = np.arange(1, self.memory + 1) / self.memory
+        self._table = np.array([_loss_at(h, plays) for h in self.losses])  # what equal weights can meet
         self._rng = _generator(seed)
         self.reset()
 
@@ -178,29 +179,39 @@ class _Game(TallyingModel):
     ) -> None:
         "Forget all plays"
         self._rng, self.time = self._rng if seed is None else _generator(seed), 0
-        self._ring = np.full((self.n_envs, self.memory), self.n_arms)  # K stands for "nothing played yet"
-        self._tally = np.zeros((self.n_envs, self.n_arms + 1))  # None after a block: counted when needed
+        small = np.uint8 if max(self.n_arms, self.memory) < 256 else np.int32  # bytes go 32 at a time
+        self._names = np.arange(self.n_arms, dtype=small)[:, None]
+        self._ring = np.full((self.memory, self.n_envs), self.n_arms, small)  # K: "nothing played yet"
+        kept = small if self.decay == 1 else float  # equal weights are counted, which is exact
+        self._tally = np.zeros((self.n_arms, self.n_envs), kept)  # None after a block: counted when needed
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #cc13a5f0
 def _carried(game: _Game) -> np.ndarray:
-    "Tallies after the latest play, shape (n_envs, K + 1); counted anew where nothing was carried on"
+    "Tallies after the latest play, plays for equal weights, (K, n_envs); anew where nothing was carried on"
     if game._tally is None or game.decay is None:
-        recent = game.recent
-        game._tally = np.stack([(recent == x) @ game.weights for x in range(game.n_arms + 1)], axis=1)
+        w = np.ones(game.memory) if game.decay == 1 else game.weights
+        tally = np.stack([(game.recent == x) @ w for x in range(game.n_arms)])
+        game._tally = tally.astype(game._ring.dtype) if game.decay == 1 else tally
     return game._tally
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #4a189a26
 def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
-    "Play `a` (n_envs,) and return its tallies; eq. (2) where the weights allow it"
-    at, oldest = game.time % game.memory, game._ring[:, game.time % game.memory].copy()
+    "Play `a` (n_envs,) and return its tallies, plays for equal weights; eq. (2) where the weights allow it"
+    slot = game._ring[game.time % game.memory]
     if game.decay is not None:
-        tally = _carried(game)
-        tally *= game.decay
-        tally[game._rows, oldest] -= game.weights[0] * game.decay**game.memory
-        tally[game._rows, a] += game.weights[0]
-    game._ring[:, at] = a
+        tally, w0 = _carried(game), game.weights[0]
+        gone, come = slot == game._names, a.astype(slot.dtype) == game._names
+        if game.decay == 1:
+            tally += come.view(np.uint8)
+            tally -= gone.view(np.uint8)
+        else:
+            tally *= game.decay
+            tally += w0 * come - w0 * game.decay**game.memory * gone
+    slot[:] = a
     game.time += 1
-    return tally[game._rows, a] if game.decay is not None else (game.recent == a[:, None]) @ game.weights
+    return (
+        (tally * come).max(axis=0) if game.decay is not None else (game.recent == a[:, None]) @ game.weights
+    )
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #eb6af6b1
 class _Steps(_Game):
@@ -209,19 +220,19 @@ class _Steps(_Game):
     @property
     def recent(self) -> np.ndarray:
         "The last m actions, the latest first, shape (n_envs, m); K where nothing was played"
-        return self._ring[:, (self.time - 1 - np.arange(self.memory)) % self.memory]
+        return self._ring[(self.time - 1 - np.arange(self.memory)) % self.memory].T
 
     @property
     def tallies(self) -> np.ndarray:
         "Tallies after the latest play, shape (n_envs, K)"
-        return _carried(self)[:, : self.n_arms].copy()
+        return _carried(self).T * (self.weights[0] if self.decay == 1 else 1.0)
 
     def _arms_of(self, action) -> np.ndarray:
         "An action for each game, or an error that says what came"
         a, K, B = np.asarray(action), self.n_arms, self.n_envs
         if a.dtype.kind not in "iu" or a.shape not in ((), (B,)) or a.min() < 0 or a.max() >= K:
             raise ValueError(f"`action` must hold integers in [0, {K}), one or {B}, got {action!r:.60}")
-        return np.broadcast_to(a, (self.n_envs,))
+        return np.broadcast_to(a, (self.n_envs,)).astype(np.intp, copy=False)
 
     def _draw(self, means: np.ndarray) -> np.ndarray:
         if self.noise == "none":
@@ -254,25 +265,26 @@ def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
     block = np.repeat(a[:, None], game.memory - keep, axis=1)
     latest = np.concatenate([block, game.recent[:, :keep]], axis=1)
     game.time += length
-    game._ring[:, (game.time - 1 - np.arange(game.memory)) % game.memory] = latest
+    game._ring[(game.time - 1 - np.arange(game.memory)) % game.memory] = latest.T
     game._tally = None
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7210b819
 class WeightedTallyingBandit(_Steps):
     """Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`
 
-    `losses`: one an arm, a function of the relative tally or a table of m values, in [0, 1]; `weights`:
-    shape (m,), in [0, 1], the current play first; `noise`: "bernoulli" (losses 0 or 1) or "none" (the mean);
-    `n_envs`: games in step; `seed`: of the noise. Attributes: `expected`, mean losses of the latest plays;
-    `steady`, `gaps`, shape (K,); `mu_star`, `optimal_arm`; `memory`, m; `total`, the sum of the weights.
-    """
+    Attributes: `expected`, mean losses of the latest plays; `steady`, `gaps`, shape (K,); `mu_star`,
+    `optimal_arm`; `memory`, m; `total`, the sum of the weights."""
 
     def step(
         self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
     ) -> np.ndarray:                     # losses, shape (n_envs,); their means are in `expected`
         "Play one step"
         a = self._arms_of(action)
-        self.expected = self.mean_losses(a, _advance(self, a))
+        tally = _advance(self, a)
+        if self.decay == 1:  # m tallies: a table
+            self.expected = self._table.take(a * self.memory + tally - 1)
+        else:
+            self.expected = self.mean_losses(a, tally)
         return self._draw(self.expected)
 
     def play_block(
@@ -470,12 +482,12 @@ def regret_bound(
     n_arms: int,        # K
     horizon: int,       # T
     memory: int,        # m, or an upper bound of it
-    memory_bound: int,  # M >= m: the warm-up
+    memory_bound: int,  # M >= m - 1: the warm-up
     delta: float,       # chance of failure, in (0, 1)
 ) -> float:
     "What the regret (halving) stays below with probability 1 - pi^2 delta / 12, eq. (14)"
     check_integer("n_arms", n_arms, low=1), check_integer("horizon", horizon, low=1)
-    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory)
+    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory - 1)
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     S = max(1, math.floor(1 + 0.5 * math.log2(horizon / math.log(4 * n_arms / delta))))
     L = math.log(4 * n_arms * S**2 / delta)
@@ -520,12 +532,12 @@ def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -
 def instance_bound(
     gaps: np.ndarray,   # shape (K,), the best arm's is 0
     memory: int,        # m, or an upper bound of it
-    memory_bound: int,  # M >= m
+    memory_bound: int,  # M >= m - 1
     delta: float,       # chance of failure, in (0, 1)
     horizon: int | None = None,  # T, which limits the epochs; needed where several gaps are 0
 ) -> float:
     "Bound on the regret (halving) on an instance with these gaps, eq. (15)"
-    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory)
+    check_integer("memory", memory, low=1), check_integer("memory_bound", memory_bound, low=memory - 1)
     K = len(_gaps(gaps))
     most = None if horizon is None else _epochs_within(horizon, K, memory_bound, delta)
     s_x = epochs_needed(gaps, most)
@@ -638,7 +650,7 @@ class SuccessiveEliminationREO(_Elimination):
         self,
         n_arms: int,  # K >= 1
         horizon: int,  # steps T, >= 1
-        memory_bound: int,  # M >= m: losses forgotten at the head of each block; M - 1 would suffice
+        memory_bound: int,  # M >= m - 1: losses forgotten at the head of each block
         delta: float | None = None,  # chance of failure, in (0, 1); default: 1 / T
         *,
         schedule: str = "halving",  # "halving" the radius, or "doubling" the sample each epoch
@@ -666,21 +678,27 @@ def simulate(
     policy,                      # has `select()` and `update(loss)`
     env: WeightedTallyingBandit, # the games; their history goes on
     horizon: int,                # steps, >= 1
-) -> dict[str, np.ndarray]:      # "actions", "losses" and "expected" losses, each (n_envs, horizon)
-    "Play step by step"
+    *, keep: bool = True,        # False: no step is recorded, "total" alone is returned
+) -> dict[str, np.ndarray]:      # "actions", "losses", "expected" losses (n_envs, horizon); "total" (n_envs,)
+    "Play step by step; \"total\" is the sum of the expected losses"
     _is_env(env)
     if not (hasattr(policy, "select") and hasattr(policy, "update")):
         raise TypeError(f"`policy` must have `select` and `update`, got {policy!r:.60}")
     if getattr(policy, "n_envs", env.n_envs) != env.n_envs:  # a policy of one's own need not say it
         raise ValueError(f"`policy` plays {policy.n_envs} games, `env` has {env.n_envs}")
-    shape = env.n_envs, check_integer("horizon", horizon, low=1)
-    out = dict(actions=np.empty(shape, np.int16), losses=np.empty(shape), expected=np.empty(shape))
+    shape = check_integer("horizon", horizon, low=1) * keep, env.n_envs  # a step is written in one piece
+    actions, losses, expected = np.empty(shape, np.int16), np.empty(shape), np.empty(shape)
+    total = np.zeros(env.n_envs)
     for t in range(horizon):
-        out["actions"][:, t] = action = policy.select()
-        out["losses"][:, t] = loss = env.step(action)
-        out["expected"][:, t] = env.expected
+        loss = env.step(action := policy.select())
         policy.update(loss)
-    return out
+        total += env.expected
+        if keep:
+            actions[t], losses[t], expected[t] = action, loss, env.expected
+    return (
+        dict(actions=actions.T, losses=losses.T, expected=expected.T, total=total)
+        if keep else {"total": total}
+    )
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #4e81544a
 def simulate_blocks(
@@ -707,7 +725,7 @@ def simulate_blocks(
 def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
     "The losses of all games, or an error that says what came"
     loss = np.asarray(loss, dtype=float)
-    if loss.shape not in ((), (n_envs,)) or not ((loss >= 0) & (loss <= 1)).all():
+    if loss.shape not in ((), (n_envs,)) or not (loss.min() >= 0 and loss.max() <= 1):  # nor NaN
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
@@ -719,6 +737,15 @@ def _chosen(policy) -> np.ndarray:
     return policy._arms
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a8d6cdb
+def _first_least(index: np.ndarray) -> np.ndarray:
+    "`index.argmin(axis=0)` of shape (K, B) in a few passes over whole rows, the first of equals"
+    if len(index) > 255:
+        return index.argmin(axis=0)
+    code = (index == index.min(axis=0)).view(np.uint8) - np.uint8(1)  # 0 where least, 255 elsewhere
+    code |= np.arange(len(index), dtype=np.uint8)[:, None]
+    return code.min(axis=0).astype(np.intp)
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #147a12a0
 class UCB1Loss:
     "UCB1 for losses in many games at once, eq. (20)"
 
@@ -728,28 +755,41 @@ class UCB1Loss:
         *, n_envs: int = 1,    # games in step
     ):
         self.n_arms, self.time = check_integer("n_arms", n_arms, low=1), 0
-        self.counts, self.sums = np.zeros((2, check_integer("n_envs", n_envs, low=1), n_arms))
-        self.n_envs, self._rows, self._arms = n_envs, np.arange(n_envs), None
+        self.n_envs, self._arms = check_integer("n_envs", n_envs, low=1), None
+        self._counts, self._sums, self._mean, self._width, self._index = np.zeros((5, n_arms, n_envs))
+        self._row = np.arange(n_envs)  # arm-major: a row is an arm, so that a pass is long
+
+    @property
+    def counts(self) -> np.ndarray:
+        "Plays of each arm, shape (n_envs, K)"
+        return self._counts.T
+
+    @property
+    def sums(self) -> np.ndarray:
+        "Losses of each arm, shape (n_envs, K)"
+        return self._sums.T
 
     def select(self) -> np.ndarray:
         "The arms to play now, shape (n_envs,): each once, then the smallest index"
         if self.time < self.n_arms:
-            self._arms = np.full(len(self._rows), self.time)
+            self._arms = np.full(self.n_envs, self.time)
         else:
-            index = (self.sums - np.sqrt(2 * math.log(self.time) * self.counts)) / self.counts
-            self._arms = index.argmin(axis=1)
+            np.multiply(self._width, -math.sqrt(2 * math.log(self.time)), out=self._index)
+            self._index += self._mean
+            self._arms = _first_least(self._index)
         return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
-        arms = _chosen(self)
-        self.sums[self._rows, arms] += _taken(loss, len(self._rows))
-        self.counts[self._rows, arms] += 1
+        at = _chosen(self) * self.n_envs + self._row
+        n, paid = self._counts.take(at) + 1, self._sums.take(at) + _taken(loss, self.n_envs)
+        self._counts.ravel()[at], self._sums.ravel()[at] = n, paid
+        self._mean.ravel()[at], self._width.ravel()[at] = paid / n, 1 / np.sqrt(n)
         self.time += 1
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #147a12a0
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9f5f81f4
 class EXP3Loss:
     "EXP3 for losses in many games at once, eq. (20)"
 
@@ -766,28 +806,34 @@ class EXP3Loss:
         tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms * check_integer("horizon", horizon, low=1)))
         self.rate = tuned if rate is None else check_real("rate", rate, low=0, open_low=True)
         self.mixing, self._rng = check_real("mixing", mixing, low=0, high=1), _generator(seed)
-        self.estimate = np.zeros((check_integer("n_envs", n_envs, low=1), n_arms))
-        self.n_envs, self._rows, self._arms = n_envs, np.arange(n_envs), None
+        self.n_envs, self._arms = check_integer("n_envs", n_envs, low=1), None
+        self._estimate, self._row = np.zeros((n_arms, n_envs)), np.arange(n_envs)  # arm-major
+
+    @property
+    def estimate(self) -> np.ndarray:
+        "Estimated total loss of each arm, shape (n_envs, K)"
+        return self._estimate.T
 
     @property
     def probabilities(self) -> np.ndarray:
         "The law of the next play, shape (n_envs, K)"
-        p = np.exp(self.rate * (self.estimate.min(axis=1, keepdims=True) - self.estimate))
-        return (1 - self.mixing) * p / p.sum(axis=1, keepdims=True) + self.mixing / self.n_arms
+        p = np.exp(self.rate * (self._estimate.min(axis=0) - self._estimate))
+        return ((1 - self.mixing) * p / p.sum(axis=0) + self.mixing / self.n_arms).T
 
     def select(self) -> np.ndarray:
         "The arms to play now, shape (n_envs,), drawn"
-        p = self.probabilities
-        upto = p.cumsum(axis=1)
-        self._arms = (upto < self._rng.random((len(p), 1)) * upto[:, -1:]).sum(axis=1)
-        self._chance = p[self._rows, self._arms]
+        p = self.probabilities.T
+        upto = p.cumsum(axis=0)
+        self._arms = (upto < self._rng.random(self.n_envs) * upto[-1]).sum(axis=0)
+        self._chance = p.ravel().take(self._arms * self.n_envs + self._row)
         return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
-        self.estimate[self._rows, _chosen(self)] += _taken(loss, len(self._rows)) / self._chance
+        at = _chosen(self) * self.n_envs + self._row
+        self._estimate.ravel()[at] += _taken(loss, self.n_envs) / self._chance
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #43274b0d
 class BatchedEXP3(EXP3Loss):
@@ -817,7 +863,7 @@ class BatchedEXP3(EXP3Loss):
     ) -> None:
         "Take the losses of the arms that were selected"
         _chosen(self)
-        self._done, self._sum = self._done + 1, self._sum + _taken(loss, len(self._rows))
+        self._done, self._sum = self._done + 1, self._sum + _taken(loss, self.n_envs)
         if self._done == self.batch:
             super().update(self._sum / self.batch)
 
@@ -884,8 +930,30 @@ class ExploreThenPlan:
             self._actions += best_sequence(seen, left, start=self._actions)[1].tolist()
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #0269a5e3
+def cycle_radius(
+    s: int,         # epoch, >= 1
+    n_arms: int,    # K
+    memory: int,    # m
+    period: int,    # root of T
+    delta: float,   # chance of failure, in (0, 1)
+) -> float:
+    "Confidence radius of an epoch of SE-TB, eq. (22)"
+    epochs, size = cycle_epochs(n_arms, memory, period), n_arms * memory
+    return math.sqrt(32 * size / (2**s * period) * math.log(2 * size * epochs / delta))
+
+
+def cycle_epochs(
+    n_arms: int, memory: int, period: int,  # K, m, root of T
+) -> int:
+    "Epochs of SE-TB, eq. (22)"
+    return int(math.log2(period / (4 * n_arms * memory) + 1) + 1e-9)
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6daaf4cc
 class _CycleSearch:
     "The epochs of SE-TB as a generator that yields arms and is sent their losses"
+
+    def _radius(self, s: int) -> float:
+        return cycle_radius(s, self.n_arms, self.memory, self.period, self.delta)
 
     def _show(self, x: int, y: int, n: int):
         "2 n periods of the surviving cycle that plays x at tally y most often; the mean over the later n"
@@ -903,14 +971,14 @@ class _CycleSearch:
             for x, y in np.ndindex(self.n_arms, self.memory):
                 self.means_[x, y] = yield from self._show(x, y + 1, 2**s)
             self.ratings_ = (self.occupancy[self.active_] * self.means_).sum((1, 2))
-            spread = 32 * self.n_arms * self.memory / (2**s * self.period)
-            radius = math.sqrt(spread * math.log(2 * self.n_arms * self.memory * self.epochs / self.delta))
             best = self.active_[self.ratings_.argmin()]
+            radius = self._radius(s)
             self.active_ = self.active_[survivors(self.ratings_, radius)]
+            self.history_.append((s, len(self.ratings_), len(self.active_), radius))
         while True:
             yield from map(int, self.cycles[best])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #6daaf4cc
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a766597f
 class SETallying(_CycleSearch):
     "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
 
@@ -926,7 +994,7 @@ class SETallying(_CycleSearch):
         check_integer("n_arms", n_arms, low=1), check_integer("memory", memory, low=1)
         check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
         self.period = math.isqrt(check_integer("horizon", horizon, low=1))
-        self.epochs = int(math.log2(self.period / (4 * n_arms * memory) + 1) + 1e-9)
+        self.epochs, self.history_ = cycle_epochs(n_arms, memory, self.period), []
         if self.period**2 != horizon or self.epochs < 1 or n_arms**self.period > 200_000:
             raise ValueError(f"`horizon` must be a square >= (4 K m)^2, K^sqrt(T) <= 200 000; got {horizon}")
         self.n_arms, self.memory, self.delta = n_arms, memory, delta
@@ -1184,7 +1252,7 @@ def race_arms(
     policy: str,           # "UCB1", "UCB1, m = 1" or "elimination"
     *, memory: int = 30,   # m, equal weights
     n_arms: int = 6,       # K
-    batch: int = 256,      # games of the batched arm
+    batch: int = 2048,     # games of the batched arm
     steps: int = 300,      # steps of a call; for "elimination" the horizon
 ) -> dict[str, tuple[Callable, int]]:  # name -> call, and game steps a call makes; the plain loop first
     "What the benchmark races"
@@ -1201,7 +1269,8 @@ def race_arms(
     if memory == 1:
         arms |= {name: (call, steps) for name, call in _peer_steps(n_arms, steps).items()}
     for B in (1, batch):
-        arms[f"{B} games"] = (lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps), B * steps)
+        own = lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps, keep=False)
+        arms[f"{B} games"] = (own, B * steps)
     return arms
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7011c380
@@ -1210,7 +1279,7 @@ def benchmark(
     *,
     repeats: int = 7,  # timed rounds
     horizons: Iterable[int] = (10_000, 100_000),  # of the elimination race
-    batches: Iterable[int] = (16, 256, 4096),  # games
+    batches: Iterable[int] = (64, 512, 2048, 8192),  # games
     sizes: Iterable[tuple[int, int]] = ((6, 30), (6, 300), (24, 30)),  # K and m of the batched race
 ) -> list[dict]:  # rows for `bench.save_rows`; ratios are times per game step over the plain loop's
     "Race the simulators, each case against the plain loop in the same run"
