@@ -50,7 +50,7 @@ def _plain(text: str) -> str:
     "A cell of a Markdown table as plain text"
     text = _TAGS.sub("", text.replace(r"\|", "|"))
     text = re.sub(r"\*\*?([^*]+)\*\*?|`([^`]+)`", lambda m: m[1] or m[2], text.replace("****", ""))
-    return " ".join(text.split()).strip(" ,;")
+    return " ".join(text.split()).strip(" ,;–—")
 
 # %% ../../nbs/book/new.ipynb #8d8963a5
 def _cells(line: str) -> list[str]:
@@ -92,7 +92,7 @@ def _claim(headings: list[str], row: list[str], name: str, number: int) -> Claim
     if not said["claim"]:
         raise ValueError(f"`brief` must say what {found[1]} claims, {name} does not")
     said["where"] = ", ".join(filter(None, (_plain(beside).strip("() "), said["where"]))) or _UNKNOWN
-    return Claim(id, said["claim"], said["where"], said["paper"].strip("–- ") or _UNKNOWN, said["at"])
+    return Claim(id, said["claim"], said["where"], said["paper"] or _UNKNOWN, said["at"])
 
 # %% ../../nbs/book/new.ipynb #7da98a37
 def _claims(text: str, name: str) -> tuple[Claim, ...]:
@@ -296,7 +296,8 @@ The claims of the paper with its values, as the brief has them. None is attempte
 %%
 PAPER = {}
 <CLAIMS>%%
-ledger = Ledger("<NAME>", title=<QUOTED>, arxiv="<ARXIV>", settings=S, arms=arms)
+TITLE = <QUOTED>
+ledger = Ledger("<NAME>", title=TITLE, arxiv="<ARXIV>", settings=S, arms=arms)
 for id, said in PAPER.items():
     ledger.claim(id, said["claim"], where=said["where"], paper=said["paper"])
 '''
@@ -443,7 +444,7 @@ def _facts(part: str, name: str, title: str, brief: Brief) -> dict[str, str]:
     link = f"[{brief.paper}](https://arxiv.org/abs/{brief.arxiv})" if brief.arxiv else brief.paper
     return {"PART": part, "NAME": name, "TITLE": title, "SUMMARY": brief.summary, "PAPER": brief.paper,
             "BY": brief.by, "YEAR": brief.year, "ARXIV": brief.arxiv, "CODE": brief.code,
-            "LICENCE": brief.licence, "LINK": link, "AUTHORS": authors, "QUOTED": _string(brief.paper, 29),
+            "LICENCE": brief.licence, "LINK": link, "AUTHORS": authors, "QUOTED": _string(brief.paper, 9),
             "CLAIMS": _claim_cells(brief.claims)}
 
 # %% ../../nbs/book/new.ipynb #8887b3ad

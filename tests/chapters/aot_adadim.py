@@ -1,0 +1,12 @@
+"""Launches of the kernels of `adadim`, see tests/aot_table.py."""
+
+import itertools
+
+from aot import Row
+from aot_table import FLOATS, TABLE, name, random
+
+from weightbook.lowbit.adadim import minmax_round
+
+for dtype, dim, g in itertools.product(FLOATS, ("oc", "ic"), (32, 128, -1, 3)):
+    call = lambda args=(dtype, dim, g): minmax_round(random(384, 384, dtype=args[0]), 4, args[2], args[1])  # noqa: E731
+    TABLE.append(Row("adadim", f"{dim}, groups of {g}, {name(dtype)}", call, wide=g > 3))
