@@ -83,7 +83,8 @@ def test_a_brief_that_cannot_be_read_is_refused_with_a_reason(case, brief):
     [
         ("Paper: *Toys for weights*, Ann Author et al. (MIT), 2025, arXiv 2505.00001.\nOfficial code: none found.",
          "Ann Author et al", "none found"),
-        ('"Toys for all weights", A. B. Author, C. Writer — 2025, arXiv 2505.00001. Code: `o/t` (x).', "A. B. Author, C. Writer", "o/t"),
+        ('"Toys for all weights", A. B. Author, C. Writer — 2025, arXiv 2505.00001. Code: `o/t` (x).',
+         "A. B. Author, C. Writer", "o/t"),
         ("Something else.", "not in the brief", "none found"),
     ],
 )
