@@ -187,13 +187,15 @@ def modules():
 
 
 def public():
-    "full name → callable, for every callable in an `__all__`; the head of a chapter only passes names on"
-    return {
-        f"{m.__name__.removeprefix('weightbook.')}.{name}": (m, getattr(m, name))
-        for m in modules()
-        for name in m.__all__
-        if callable(getattr(m, name)) and (m.__name__ != "weightbook.book.head" or name == "begin")
-    }
+    "full name → callable: every callable in an `__all__`, and what else has an entry; `book.head` only passes names on"
+    found = {}
+    for m in modules():
+        short = m.__name__.removeprefix("weightbook.")
+        entered = [name for name in vars(m) if f"{short}.{name}" in TABLE]
+        for name in ["begin"] if short == "book.head" else dict.fromkeys([*m.__all__, *entered]):
+            if callable(getattr(m, name)):
+                found[f"{short}.{name}"] = (m, getattr(m, name))
+    return found
 
 
 def trials(name, module, function, entry):

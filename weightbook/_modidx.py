@@ -1092,6 +1092,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'weightbook.book.new._entry': ('book/new.html#_entry', 'weightbook/book/new.py'),
                                      'weightbook.book.new._facts': ('book/new.html#_facts', 'weightbook/book/new.py'),
                                      'weightbook.book.new._filled': ('book/new.html#_filled', 'weightbook/book/new.py'),
+                                     'weightbook.book.new._numbered': ('book/new.html#_numbered', 'weightbook/book/new.py'),
                                      'weightbook.book.new._place': ('book/new.html#_place', 'weightbook/book/new.py'),
                                      'weightbook.book.new._plain': ('book/new.html#_plain', 'weightbook/book/new.py'),
                                      'weightbook.book.new._planned': ('book/new.html#_planned', 'weightbook/book/new.py'),

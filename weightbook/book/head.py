@@ -25,8 +25,9 @@ from .tables import compare_table, table
 # %% ../../nbs/book/head.ipynb #2afb1983
 _all_ = ["Arms", "assert_close", "check_choice", "check_integer", "check_real", "check_tensor", "expect_fail",
          "typed", "z_test", "Estimate", "above", "all_of", "at_least", "at_most", "below", "contains",
-         "estimate", "estimate_gap", "exactly", "within", "PALETTE", "grouped_bars", "paper_line", "plot_band",
-         "style_of", "passport", "Cost", "Ledger", "relative_gap", "Settings", "compare_table", "table"]
+         "estimate", "estimate_gap", "exactly", "within", "PALETTE", "grouped_bars", "paper_line",
+         "plot_band", "style_of", "passport", "Cost", "Ledger", "relative_gap", "Settings", "compare_table",
+         "table"]
 
 # %% ../../nbs/book/head.ipynb #e301af1a
 def begin() -> Settings:  # the run: profile, device, seed

@@ -59,14 +59,14 @@ def _cells(line: str) -> list[str]:
 
 # %% ../../nbs/book/new.ipynb #e11baa95
 def _claims_table(text: str, name: str) -> tuple[list[str], list[list[str]]]:
-    "Headings and rows of the table whose first column is `id`, in the section *Claims*"
+    "Headings and rows of the table of claims"
     section = re.search(r"^##+ Claims\b.*?$(.*?)(?=^##+ |\Z)", text, re.M | re.S)
     if not section:
         raise ValueError(f"`brief` must have a section `## Claims`, {name} has none")
-    tables = re.findall(r"(?:^\|.*\n?)+", section[1], re.M)
-    for lines in (found.splitlines() for found in tables):
-        if _cells(lines[0])[0].lower() in ("id", "#", "claim id"):
-            return [cell.lower() for cell in _cells(lines[0])], [_cells(line) for line in lines[2:]]
+    for lines in map(str.splitlines, re.findall(r"(?:^\|.*\n?)+", section[1], re.M)):
+        heads, *rows = map(_cells, lines)
+        if heads[0].lower() in ("id", "#", "claim id"):
+            return [cell.lower() for cell in heads], rows[1:]
     raise ValueError(f"`brief` must have a table with the column `id` under `## Claims`, {name} has none")
 
 # %% ../../nbs/book/new.ipynb #9274b849
@@ -80,17 +80,21 @@ def _place(headings: list[str], key: str) -> int | None:
                  if any(word in heading for word in _COLUMNS[key])), None)
 
 # %% ../../nbs/book/new.ipynb #4a2d0da6
-def _claim(headings: list[str], row: list[str], name: str, number: int) -> Claim:
-    "One row of the table; what stands beside the id, and the id of another work, belong to where it is claimed"
-    found = re.match(r"\W*([A-Z][1-9]\d*[a-z]?)\b\W*(.*)", row[0])
+def _numbered(cell: str, number: int, name: str) -> tuple[str, str]:
+    "The id of a claim, and what stands beside it; a claim of another work, such as P1, is numbered on"
+    found = re.match(r"\W*([A-Z][1-9]\d*[a-z]?)\b\W*(.*)", cell)
     if not found:
-        raise ValueError(f"`brief` must call its claims C1, C2, …, {name} has {row[0]!r}")
-    id = found[1] if found[1].startswith("C") else f"C{number}"
-    beside = found[2] if id == found[1] else f"{found[1]}, {found[2]}"
+        raise ValueError(f"`brief` must call its claims C1, C2, …, {name} has {cell!r}")
+    return (found[1], found[2]) if found[1][0] == "C" else (f"C{number}", f"{found[1]}, {found[2]}")
+
+# %% ../../nbs/book/new.ipynb #905faf65
+def _claim(headings: list[str], row: list[str], name: str, number: int) -> Claim:
+    "One row of the table; what stands beside the id belongs to where the claim is made"
+    id, beside = _numbered(row[0], number, name)
     at = {key: _place(headings, key) for key in _COLUMNS}
     said = {key: _plain(row[n]) if n is not None and n < len(row) else "" for key, n in at.items()}
     if not said["claim"]:
-        raise ValueError(f"`brief` must say what {found[1]} claims, {name} does not")
+        raise ValueError(f"`brief` must say what {id} claims, {name} does not")
     said["where"] = ", ".join(filter(None, (_plain(beside).strip("() "), said["where"]))) or _UNKNOWN
     return Claim(id, said["claim"], said["where"], said["paper"] or _UNKNOWN, said["at"])
 
@@ -225,7 +229,10 @@ To be written. The equation below keeps number, check and break in step until th
 here. Values $x$ and weights $w$ have shape $(n,)$:
 
 $$m=\\frac{\\sum_i w_i x_i}{\\sum_i w_i}. \\tag{1}$$
-%%
+'''
+
+# %% ../../nbs/book/new.ipynb #ea503d57
+_METHOD = '''%%
 #| exports
 @typed
 def placeholder(
@@ -234,13 +241,13 @@ def placeholder(
 ) -> float:               # between the smallest and the largest value, where no weight is negative
     "The weighted mean, eq. (1); it goes when the method comes"
     if not np.isfinite(values).all():
-        raise ValueError(f"`values` must be finite, got {values!r:.60}")
+        raise ValueError(f"`values` must be finite, got {values}")
     if weights.shape != values.shape or not weights.sum() > 0 or not np.isfinite(weights).all():
         raise ValueError(f"`weights` must have the shape of `values` and a positive sum, got {weights!r:.60}")
     return float((weights * values).sum() / weights.sum())
 '''
 
-# %% ../../nbs/book/new.ipynb #ea503d57
+# %% ../../nbs/book/new.ipynb #74da5b52
 _CHECKED = '''%%
 assert_close(placeholder(np.array([1.0, 3.0]), np.array([3.0, 1.0])), 1.5, rtol=1e-12)  # eq. (1)
 with expect_fail(ValueError, contains="`weights`"):
@@ -248,13 +255,13 @@ with expect_fail(ValueError, contains="`weights`"):
 %% md
 ## Implementation
 %% md
-To be written: exported cells, one idea each, each followed by its documentation, an example and its assertions.
+To be written: exported cells, one idea each, each followed by its documentation, an example and assertions.
 %%
 show_doc(placeholder)
 %% md
 ## On the GPU
 %% md
-To be written: operations and bytes of the hot step, the fast path beside its reference, parity, the race.
+To be written: cost of the hot step, the fast path beside its reference, parity, the race.
 '''
 
 # %% ../../nbs/book/new.ipynb #97ffa2ba
@@ -307,7 +314,8 @@ _VERDICTS = '''%% md
 A claim that is measured gets `ledger.record(…, holds=…)`. For the others, what it would take is to be said
 claim by claim.
 %%
-RUN, COST = "weightbook reproduce <NAME> --profile paper", Cost(gpu_hours=0, memory_gb=8, data="to be said")
+RUN = "weightbook reproduce <NAME> --profile paper"
+COST = Cost(gpu_hours=0, memory_gb=8, data="to be said")
 for id in ledger.pending:
     ledger.not_attempted(id, "not attempted yet", command=RUN, cost=COST)
 %%
@@ -353,8 +361,8 @@ _END = '''%% md
 '''
 
 # %% ../../nbs/book/new.ipynb #8b017254
-_NOTEBOOK = (_TOP, _HEAD, _IMPORTS, _SIZES, _DERIVATION, _CHECKED, _STUDY, _FIGURE, _LEDGER, _VERDICTS, _USE,
-             _END)
+_NOTEBOOK = (_TOP, _HEAD, _IMPORTS, _SIZES, _DERIVATION, _METHOD, _CHECKED, _STUDY, _FIGURE, _LEDGER,
+             _VERDICTS, _USE, _END)
 
 # %% ../../nbs/book/new.ipynb #1e3cc687
 _TEST = '''"""<TITLE>: the tables of the shared batteries, and oracles of its own."""
@@ -364,7 +372,7 @@ import numpy as np
 
 from weightbook.<PART>.<NAME> import placeholder
 
-# ---- oracles: other packages, brute force, closed forms --------------------------------------------------------------
+# ---- oracles: other packages, brute force, closed forms ---------------------------------------------------
 
 
 def test_the_placeholder_agrees_with_numpy():
@@ -372,7 +380,7 @@ def test_the_placeholder_agrees_with_numpy():
     assert np.isclose(placeholder(values, weights), np.average(values, weights=weights))
 
 
-# ---- batteries: kernel, layer, converter, optimiser, parametrisation and estimator take such tables too --------------
+# ---- batteries: kernel, layer, converter, optimiser, parametrisation and estimator take such tables too ---
 
 BAD = {
     "no weight": (lambda: placeholder(np.ones(2), np.zeros(2)), ValueError, "weights"),

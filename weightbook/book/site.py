@@ -57,7 +57,9 @@ def _process(root: Path, full: bool) -> Path:
     if full:
         shutil.rmtree(root / "_proc", ignore_errors=True)
     _drop_outdated(root)
-    script = f"from nbdev.serve import proc_nbs; proc_nbs(n_workers={os.cpu_count() or 1})"
+    # `#| exporti` is code that a reader sees and that is no public name; nbdev would hide it
+    script = ("import nbdev.processors as p; p._hide_dirs.discard('exporti'); "
+              f"from nbdev.serve import proc_nbs; proc_nbs(n_workers={os.cpu_count() or 1})")
     _call([sys.executable, "-c", script], "nbdev", root)
     return root / "_proc"
 
