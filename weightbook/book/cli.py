@@ -685,57 +685,6 @@ def _test_environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key != "IN_TEST"}
     return kept | mine | threads
 
-# %% ../../nbs/book/cli.ipynb #370739a2
-def _working_tree() -> str | None:
-    "What git says about the working tree; None outside of a repository"
-    if not shutil.which("git"):
-        return None
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=checkout(), capture_output=True, text=True)
-    return done.stdout if done.returncode == 0 else None
-
-# %% ../../nbs/book/cli.ipynb #474a6282
-_CHANGED = "the run changed the working tree: see git status"
-
-# %% ../../nbs/book/cli.ipynb #00c0ea09
-def _stream(
-    command: Sequence[str], # program and arguments
-    each: Callable[[str], bool], # gets a line; True shows it
-) -> int:                   # its exit status
-    "Run a program and pass on what it writes to standard output, line by line"
-    run = subprocess.Popen(command, cwd=checkout(),
-                           env=_test_environment(), stdout=subprocess.PIPE, text=True)
-    for line in run.stdout:
-        if each(line.rstrip("\n")):
-            print(line, end="", flush=True)
-    return run.wait()
-
-# %% ../../nbs/book/cli.ipynb #bc6de9b1
-class _Notebooks:
-    "Reads the lines about notebooks that `tests/runner.py` adds to what pytest says"
-
-    def __init__(self):
-        self.cells: dict[str, int] = {}
-
-    def __call__(self, line: str) -> None:
-        if found := re.match(r"notebook (\S+): (\d+) cells\b", line):
-            self.cells[found[1]] = int(found[2])
-
-    def missing(self, expected: set[str]) -> str:
-        "The notebooks that did not run, in words"
-        left = sorted(expected - {name for name, count in self.cells.items() if count})
-        return f"; passed over: {', '.join(left)}" if left else ""
-
-
-# %% ../../nbs/book/cli.ipynb #d85af094
-def _with_code() -> set[str]:
-    "The notebooks that have code to run, as lowbit/04_wina"
-    from weightbook.book.pages import notebooks, read_notebook
-
-    holds = lambda path: any(c["cell_type"] == "code" and c["source"] for c in read_notebook(path)["cells"])
-    nbs = checkout() / "nbs"
-    return {p.relative_to(nbs).with_suffix("").as_posix() for p in notebooks(checkout()) if holds(p)}
-
-
 # %% ../../nbs/book/cli.ipynb #7a2e51c4
 def _selection(
     chapter: str | None,  # one chapter and what it imports; None: all
@@ -746,30 +695,7 @@ def _selection(
     "Which tests run"
     chosen = ["--chapter", chapter] if chapter else [] if slow else ["-m", "not slow"]
     left_out = [] if notebooks else ["--ignore", "tests/test_notebooks.py"]
-    return [*chosen, *["--store"] * store, *left_out, "--durations=15"]
-
-# %% ../../nbs/book/cli.ipynb #c4296bb0
-_CLOSING = re.compile(r"^=*\s*(?:\d+ \w+(?:, )?)+ in [\d.]+s.*$|^no tests ran in .*$")
-
-# %% ../../nbs/book/cli.ipynb #b00c1c88
-def _test_pytest(
-    workers: int,             # processes
-    arguments: Sequence[str], # of pytest
-    ran: Callable[[str], None], # reads each line
-) -> tuple[bool, str]:         # whether all is well, and pytest's closing line
-    "The tests in `tests/`"
-    closing = []
-
-    def keep(line: str) -> bool:
-        ran(line)
-        if _CLOSING.match(line):
-            closing.append(line.strip("= "))
-            return False
-        return True
-
-    spread = ["-n", str(workers), "--dist", "loadgroup"] if workers > 1 else []
-    status = _stream([sys.executable, "-m", "pytest", *spread, *arguments], keep)
-    return status == 0, closing[-1] if closing else f"pytest ended with status {status}"
+    return [*chosen, "--store" if store else "--tree", *left_out, "--durations=15"]
 
 # %% ../../nbs/book/cli.ipynb #ec7fe127
 def _workers(
@@ -780,17 +706,6 @@ def _workers(
     on_gpu = load_settings().device.startswith("cuda")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if on_gpu else cores
-
-# %% ../../nbs/book/cli.ipynb #c18d40e2
-def _conclude(
-    passed: bool,   # whether all is well
-    seconds: float, # that the run took
-    facts: str,     # what is said of it
-    closing: str,   # pytest's closing line, which stands last
-) -> None:
-    "Say how the run ended, and end with status 0 or 1"
-    typer.echo(f"\n{'passed' if passed else 'FAILED'} in {seconds:.0f} s: {facts}; pytest:\n{closing}")
-    raise typer.Exit(int(not passed))
 
 # %% ../../nbs/book/cli.ipynb #1898fe8c
 _Workers = Annotated[int | None, typer.Option(help="Processes; default: all cores, 1 on a GPU.", min=1)]
@@ -815,14 +730,10 @@ def test(
     "Run all tests: every notebook's cells in the quick profile, and tests/; none needs a network."
     with _usage():
         name = chapter_name(find_notebook(chapter)) if chapter else None
-        before, count, started = _working_tree(), _workers(workers), time.perf_counter()
-    ran = _Notebooks()
-    passed, closing = _test_pytest(count, [*_selection(name, slow, store, notebooks), *(pytest or [])], ran)
-    missing = ran.missing(_with_code()) if notebooks and not name and not pytest else ""
-    same = store or _working_tree() == before
-    tree = "records stored" if store else "working tree unchanged" if same else _CHANGED
-    facts = f"{len(ran.cells)} notebooks ran{missing}; {tree}"
-    _conclude(passed and not missing and same, time.perf_counter() - started, facts, closing)
+        spread = ["-n", str(count)] if (count := _workers(workers)) > 1 else []
+    chosen = _selection(name, slow, store, notebooks)
+    command = [sys.executable, "-m", "pytest", *spread, *chosen, *(pytest or [])]
+    raise typer.Exit(subprocess.run(command, cwd=checkout(), env=_test_environment()).returncode)
 
 # %% ../../nbs/book/cli.ipynb #fac6ed11
 def main() -> None:
