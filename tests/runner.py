@@ -159,7 +159,8 @@ class Costs:
             for file, seconds in costly:
                 say(f"{seconds:8.1f}  {file}")
             say(f"{sum(self.files.values()):8.1f}  all")
-        say("; ".join(filter(None, (f"{len(self.notebooks)} notebooks ran", self.said))))
+        if self.notebooks or self.said:
+            say("; ".join(filter(None, (f"{len(self.notebooks)} notebooks ran", self.said))))
         if self.config.getoption("--store"):
             self.store()
 
