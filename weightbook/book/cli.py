@@ -50,6 +50,14 @@ def _out() -> Console:
 def _err() -> Console:
     return Console(stderr=True, highlight=False)
 
+# %% ../../nbs/book/cli.ipynb #9990b6c3
+def _wide_out() -> Console:
+    "For tables: a file or a pipe has no width of its own"
+    console = _out()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
+    return console
+
 # %% ../../nbs/book/cli.ipynb #a9c98ce1
 @contextmanager
 def _usage() -> Iterator[None]:
@@ -82,10 +90,7 @@ def _print_table(
     table = Table(*columns, title=caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(Text(str(cell), style=_COLOURS.get(str(cell), "")) for cell in row))
-    console = _out()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160  # a file or a pipe has no width of its own
-    console.print(table)
+    _wide_out().print(table)
 
 # %% ../../nbs/book/cli.ipynb #1131a5f0
 def _show_version(value: bool) -> None:
@@ -707,6 +712,16 @@ def _workers(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if on_gpu else cores
 
+# %% ../../nbs/book/cli.ipynb #f664ee07
+def _run_pytest(
+    workers: int,             # processes
+    arguments: Sequence[str], # of pytest
+) -> int:                     # its exit status
+    "Run the tests; what pytest writes is passed on as it comes"
+    spread = ["-n", str(workers)] if workers > 1 else []
+    command = [sys.executable, "-m", "pytest", *spread, *arguments]
+    return subprocess.run(command, cwd=checkout(), env=_test_environment()).returncode
+
 # %% ../../nbs/book/cli.ipynb #1898fe8c
 _Workers = Annotated[int | None, typer.Option(help="Processes; default: all cores, 1 on a GPU.", min=1)]
 _Cells = Annotated[bool, typer.Option(help="Run the notebooks' cells.")]
@@ -721,19 +736,17 @@ _Store = Annotated[bool, typer.Option("--store",
 @app.command()
 def test(
     workers: _Workers = None,  # ≥ 1
-    chapter: _One = None,      # as `find_notebook` takes it; None: all
+    chapter: _One = None,      # None: all
     slow: _Slow = False,       # True: what is marked slow too
-    store: _Store = False,     # True: this run is what later ones are compared with
+    store: _Store = False,     # True: later runs are compared with this one
     notebooks: _Cells = True,  # False: without the notebooks
     pytest: _Pytest = None,    # passed on
 ) -> None:
     "Run all tests: every notebook's cells in the quick profile, and tests/; none needs a network."
     with _usage():
         name = chapter_name(find_notebook(chapter)) if chapter else None
-        spread = ["-n", str(count)] if (count := _workers(workers)) > 1 else []
-    chosen = _selection(name, slow, store, notebooks)
-    command = [sys.executable, "-m", "pytest", *spread, *chosen, *(pytest or [])]
-    raise typer.Exit(subprocess.run(command, cwd=checkout(), env=_test_environment()).returncode)
+        chosen = _selection(name, slow, store, notebooks)
+    raise typer.Exit(_run_pytest(_workers(workers), [*chosen, *(pytest or [])]))
 
 # %% ../../nbs/book/cli.ipynb #fac6ed11
 def main() -> None:
