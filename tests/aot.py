@@ -3,7 +3,7 @@
 `python tests/aot.py --target sm_90` calls the public functions of `TABLE` on small CPU tensors. Triton is loaded for a
 stand-in device, so that every launch comes with the signature and the constants of a real one, is compiled by the real
 compiler (which needs no driver), and is never run. What the compiler says of each goes into `bench/aot/<target>/<chapter>.json`.
-A new kernel joins by one row of `TABLE`.
+A new kernel joins by a row of `TABLE` in tests/chapters/aot_<chapter>.py.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ import ast
 import difflib
 import json
 import resource
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +23,7 @@ FIRST = "tests/test_notebooks.py"  # the longest items begin, so that no worker 
 def pytest_addoption(parser):
     group = parser.getgroup("weightbook")
     group.addoption("--chapter", help="only this notebook, its tests, breaks and recipe, and what its module imports")
+    group.addoption("--tree", action="store_true", help="fail when the run changes the working tree")
     group.addoption("--store", action="store_true", help="keep cells and sizes of the notebooks that ran in tests/records")
 
 
@@ -115,11 +118,29 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def working_tree() -> str | None:
+    "What git says about the working tree; None outside of a repository"
+    if not shutil.which("git"):
+        return None
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else None
+
+
 class Costs:
-    "Collects, in the process that reports, CPU seconds of every file and the notebooks that ran"
+    "Collects, in the process that reports, CPU seconds of every file and the notebooks that ran, and looks at the working tree"
 
     def __init__(self, config):
         self.config, self.files, self.notebooks = config, Counter(), {}
+        self.tree = working_tree() if config.getoption("--tree") else None
+        self.said = ""
+
+    def pytest_sessionfinish(self, session):
+        if self.config.getoption("--store"):
+            self.said = "records stored"
+        elif self.tree is not None:
+            same = working_tree() == self.tree
+            self.said = "working tree unchanged" if same else "the run changed the working tree: see git status"
+            session.exitstatus = session.exitstatus or int(not same)
 
     def pytest_runtest_logreport(self, report):
         facts = dict(report.user_properties)
@@ -138,6 +159,8 @@ class Costs:
             for file, seconds in costly:
                 say(f"{seconds:8.1f}  {file}")
             say(f"{sum(self.files.values()):8.1f}  all")
+        if self.notebooks or self.said:
+            say("; ".join(filter(None, (f"{len(self.notebooks)} notebooks ran", self.said))))
         if self.config.getoption("--store"):
             self.store()
 

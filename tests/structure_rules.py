@@ -264,10 +264,22 @@ def markdown_sizes(nb: Notebook) -> list[str]:
 def source_shown(nb: Notebook) -> list[str]:
     "At least four of five exported cells, imports aside, show their source on the site"
     cells = [cell for cell in nb.code if cell.exported and not cell.only_imports]
-    shown = sum("exports" in cell.directives for cell in cells)
+    shown = sum(bool({"exports", "exporti"} & cell.directives.keys()) for cell in cells)
     if not cells:
         return ["nothing is exported"]
     return [] if shown >= 0.8 * len(cells) else [f"only {shown} of {len(cells)} exported cells use `#| exports`"]
+
+
+SCAFFOLD = re.compile(
+    r"Arm|Task|Study|benchmark|ARMS|\w*(Task|_task|_arms?|_ARMS)|build_network|NETWORKS|study_\w+"
+    r"|(run|train|evaluate)_(arms?|tasks?|pretraining|features)"
+)
+
+
+def no_scaffold(path: Path) -> list[str]:
+    "Experiments do not stand among the public names of a chapter's module: `#| exporti` exports without naming them"
+    names = _public(ast.parse(path.read_text(encoding="utf-8")))
+    return [f"{name} belongs to an experiment, not to the method" for name in names if SCAFFOLD.fullmatch(name)]
 
 
 def chapter_stamp(nb: Notebook) -> list[str]:
@@ -300,8 +312,16 @@ def claims_recorded(nb: Notebook, folder: Path) -> list[str]:
     return wrong
 
 
+def no_placeholder(nb: Notebook) -> list[str]:
+    "What `weightbook new` wrote in place of the chapter goes before the chapter counts as written"
+    if front_matter(nb.path).get("pending"):
+        return []
+    wrong = [f"cell {c.index} exports the placeholder" for c in nb.code if re.search(r"^def placeholder\(", c.source, re.M)]
+    return wrong + [f"cell {c.index} is still to be written" for c in nb.markdown if "To be written" in c.source]
+
+
 EVERY = (summary_line, cell_sizes, outputs, file_size, figure_alt, fresh_stamp, nothing_skipped)
-CHAPTER = (anatomy, equations_checked, numbered_equations, markdown_sizes, source_shown, chapter_stamp)
+CHAPTER = (anatomy, no_placeholder, equations_checked, numbered_equations, markdown_sizes, source_shown, chapter_stamp)
 WORKSHOP = (workshop_anatomy, *CHAPTER[1:])
 
 
@@ -312,7 +332,7 @@ def public_docs(path: Path) -> list[str]:
     "Every public function and class has a docstring, and every parameter a comment beside it"
     source = path.read_text(encoding="utf-8")
     tree, lines, wrong = ast.parse(source), source.splitlines(), []
-    names = next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and _assigns_all(n)), [])
+    names = _public(tree)
     for node in tree.body:
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name not in names:
             continue
@@ -324,6 +344,10 @@ def public_docs(path: Path) -> list[str]:
         for function in functions:
             wrong += [f"{node.name}: parameter `{a}` has no comment" for a in _bare_parameters(function, lines)]
     return wrong
+
+
+def _public(tree: ast.Module) -> list[str]:
+    return next((ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and _assigns_all(n)), [])
 
 
 def _assigns_all(node: ast.Assign) -> bool:

@@ -1,8 +1,12 @@
-"""The rules for every function with a fast path: gradients, float64, NaN, tracing, mapping, devices, state."""
+"""The rules for every function with a fast path: gradients, float64, NaN, tracing, mapping, devices, state.
+
+A new chapter enters its functions in tests/chapters/rules_<chapter>.py, as `FUNCTIONS`."""
 
 import copy
+import importlib
 import itertools
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +77,8 @@ FUNCTIONS = {
                        lambda x, b, w: ponita.depthwise_conv_reference(x, b, w, EDGES),
                        (random(3, 4, 6), random(6, 4, 5, seed=1), random(6, 5, seed=2))),
 }  # fmt: skip
+for found in sorted(Path(__file__).with_name("chapters").glob("rules_*.py")):
+    FUNCTIONS |= importlib.import_module(f"chapters.{found.stem}").FUNCTIONS
 HALF_ONLY = {"depthwise_conv"}  # its kernel is for half precision
 FINITE = {"minmax_round"}  # refuses what is not finite, by name: a NaN would spoil its whole group
 ROUNDING = {"minmax_round", "lloyd_step"}  # labels and codes: not differentiable everywhere, so values are compared, not slopes

@@ -42,7 +42,7 @@ STAYS = {
     "a figure": ("nbody_arm", '"Learning curves, and a test case with its predictions"', '"Curves"'),
     "a docstring": ("force_arm", "Test errors of an energy model with one and with five rotated passes", "Errors"),
     "sizes of another experiment": ("digit_arm", "BONDS = {(0, 1): (340, 1.09)", "BONDS = {(0, 1): (341, 1.09)"),
-    "the number of seeds": ("nbody_arm", "forces=dict(num_ori=6, steps=6), seeds=2", "forces=dict(num_ori=6, steps=6), seeds=3"),
+    "the number of seeds": ("nbody_arm", "forces=dict(num_ori=6, steps=4), seeds=2", "forces=dict(num_ori=6, steps=4), seeds=3"),
     "the score, for the training": ("trained_predictor", "mse=float(errors.mean())", "mse=float(errors.max())"),
 }
 

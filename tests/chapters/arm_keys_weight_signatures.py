@@ -33,7 +33,7 @@ MOVES = {
     "the accuracy": ("kept_scores", "return 100 * right / len(y)", "return 99 * right / len(y)"),
     "the weights' way through the cache": ("cosines", "part.reshape(shape).astype(kind)", "part.reshape(shape).astype(kind) * 0"),
     "an arm of the main table": ("worn_scores", "(t + robust[key]) / 2", "(t + robust[key]) / 3"),
-    "the schedule of the page": ("trained", "pre_epochs=8, epochs=3", "pre_epochs=8, epochs=4"),
+    "the schedule of the page": ("trained", "pre_epochs=4, epochs=2", "pre_epochs=4, epochs=3"),
     "the corruption's seed": ("gain_matrix", "corrupted(x, kind, study, 99), y", "corrupted(x, kind, study, 98), y"),
     "strengths": ("composition", '"1/n": lambda n: 1 / n,', '"1/n": lambda n: 2 / n,'),
     "what the race runs": ("raced", "[0.1] * count", "[0.2] * count"),

@@ -151,7 +151,7 @@ def book_rate() -> Shown:  # a bar with the share of each verdict, and the count
     scope = f"{claims} claims of {len(ledgers)} paper{'s' * (len(ledgers) != 1)}"
     total = sum(len(part.planned) for part in PLAN)
     pending = sum("pending" in front_matter(path) for path in chapters())
-    plan = f"{len(chapters())} of {total} planned chapters are written; {pending} are being measured again."
+    plan = f"{len(chapters())} of {total} planned chapters are begun; the results of {pending} are to come."
     piece = '<span class="wb-{}" style="flex:{}"></span>'
     bar = "".join(piece.format(verdict.replace(" ", "-"), n) for verdict, n in counts.items() if n)
     words = f"<p>{scope}: {_badges(counts).html}</p><p>{plan}</p>"

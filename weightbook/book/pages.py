@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,21 +28,28 @@ class Part:
     folder: str                    # the folder in nbs/ and the subpackage
     number: str                    # Roman numeral
     title: str                     # heading
-    planned: tuple[str, ...] = ()  # one name for each chapter, in order
+    planned: Mapping[str, str]     # name of each chapter's module -> what the plan calls it, in order
 
 # %% ../../nbs/book/pages.ipynb #2c44b7f1
 PLAN = (
-    Part("reparam", "I", "Reparameterised weights",
-         ("Compander", "Weight standardization", "Weighted convolution")),
-    Part("sharing", "II", "Shared weights", ("Mixture of supernets", "TangleNAS", "TinyCLIP", "Ponita")),
-    Part("lowbit", "III", "Low-bit and sparse weights", ("AdaDim", "D2Quant", "GaussWS", "WINA")),
-    Part("adapting", "IV", "Adapted and edited weights",
-         ("GradNormLoRP", "REFINE", "Weight signatures", "WOUAF", "Deep ignorance")),
-    Part("weighting", "V", "Weighted losses and weighted examples",
-         ("Weighted flow matching", "Weight-aware distillation", "Weighted capsules")),
-    Part("estimation", "VI", "Weighted estimation and decisions",
-         ("DPP least squares", "Soundscape k-means",
-          "Low-light pulse", "Tallying bandits", "Movable antennas")),
+    Part("reparam", "I", "Reparameterised weights", {
+        "compander": "Compander", "standardization": "Weight standardization",
+        "weighted_conv": "Weighted convolution"}),
+    Part("sharing", "II", "Shared weights", {
+        "mixture_of_supernets": "Mixture of supernets", "tanglenas": "TangleNAS", "tinyclip": "TinyCLIP",
+        "ponita": "Ponita"}),
+    Part("lowbit", "III", "Low-bit and sparse weights", {
+        "adadim": "AdaDim", "d2quant": "D2Quant", "gaussws": "GaussWS", "wina": "WINA"}),
+    Part("adapting", "IV", "Adapted and edited weights", {
+        "gradnormlorp": "GradNormLoRP", "refine": "REFINE", "weight_signatures": "Weight signatures",
+        "wouaf": "WOUAF", "deep_ignorance": "Deep ignorance"}),
+    Part("weighting", "V", "Weighted losses and weighted examples", {
+        "weighted_cfm": "Weighted flow matching", "weight_aware_distillation": "Weight-aware distillation",
+        "weighted_capsules": "Weighted capsules"}),
+    Part("estimation", "VI", "Weighted estimation and decisions", {
+        "dpp_least_squares": "DPP least squares", "soundscape_kmeans": "Soundscape k-means",
+        "lowlight_rppg": "Low-light pulse", "tallying_bandits": "Tallying bandits",
+        "movable_antenna_isac": "Movable antennas"}),
 )
 
 # %% ../../nbs/book/pages.ipynb #936e191f
@@ -178,7 +186,7 @@ def _number(path: Path) -> int:
 def planned_chapters() -> dict[str, list[str]]:  # part title -> names of the chapters without a notebook
     "The chapters of the plan that are not written yet"
     written = {(p.parent.name, _number(p)) for p in chapters()}
-    rows = {f"{part.number} · {part.title}": [name for n, name in enumerate(part.planned, 1)
+    rows = {f"{part.number} · {part.title}": [title for n, title in enumerate(part.planned.values(), 1)
                                              if (part.folder, n) not in written] for part in PLAN}
     return {title: names for title, names in rows.items() if names}
 

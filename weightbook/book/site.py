@@ -51,13 +51,17 @@ def _drop_outdated(root: Path) -> None:
     write_atomic(record, json.dumps(keys))
     proc.touch()  # nbdev drops a folder older than pyproject.toml, which every export touches
 
+# %% ../../nbs/book/site.ipynb #8ed306f3
+# `#| exporti` is code that a reader sees and that is no public name; nbdev would hide it
+_SHOW_SOURCE = "import nbdev.processors as p; p._hide_dirs.discard('exporti')"
+
 # %% ../../nbs/book/site.ipynb #978c5915
 def _process(root: Path, full: bool) -> Path:
     "Let nbdev process the notebooks"
     if full:
         shutil.rmtree(root / "_proc", ignore_errors=True)
     _drop_outdated(root)
-    script = f"from nbdev.serve import proc_nbs; proc_nbs(n_workers={os.cpu_count() or 1})"
+    script = f"{_SHOW_SOURCE}; from nbdev.serve import proc_nbs; proc_nbs(n_workers={os.cpu_count() or 1})"
     _call([sys.executable, "-c", script], "nbdev", root)
     return root / "_proc"
 

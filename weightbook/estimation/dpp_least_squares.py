@@ -8,8 +8,7 @@ __all__ = ['OrthonormalBasis', 'LegendreBasis', 'HermiteBasis', 'PiecewiseConsta
            'chernoff_rate', 'chernoff_samples', 'mercer_mixture', 'filter_proposals_reference', 'filter_proposals',
            'sample_projection_dpp', 'sample_volume', 'sample_repeated_dpp', 'sample_repeated_volume', 'total_degree',
            'TensorBasis', 'FiniteBasis', 'stability', 'is_stable', 'condition', 'boost', 'greedy_subsample',
-           'greedy_design', 'WeightedLeastSquares', 'AveragedLeastSquares', 'chain_operations', 'race_arms',
-           'benchmark']
+           'greedy_design', 'WeightedLeastSquares', 'AveragedLeastSquares', 'chain_operations']
 
 # %% ../../nbs/estimation/01_dpp_least_squares.ipynb #cf995a59
 import itertools

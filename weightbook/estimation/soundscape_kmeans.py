@@ -8,7 +8,7 @@ __all__ = ['QUADRANTS', 'SHORT', 'REGIONS', 'EARTH_RADIUS', 'METRICS', 'MEANS', 
            'assign', 'weighted_means', 'Runs', 'lloyd', 'kmeans_plusplus', 'spanning_edges', 'PairOrder', 'dunn_index',
            'expected_best', 'characteristic_points', 'run_reference', 'run_restarts', 'Selection', 'select_by_dunn',
            'WeightedKMeans', 'lloyd_step_bytes', 'lloyd_step_reference', 'lloyd_step', 'candidates', 'PrunedStep',
-           'fit_arms', 'benchmark', 'plot_clusters']
+           'plot_clusters']
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e05602
 import itertools

@@ -8,8 +8,7 @@ __all__ = ['FEW_ROWS', 'LAYOUT_FILE', 'SAVED', 'interval_grid', 'fit_scale_zero'
            'inverse_factor', 'gptq_reference', 'GPTQ', 'PackedWeight', 'QuantLinear', 'few_rows',
            'packed_linear_reference', 'packed_linear', 'decoder_layers', 'DecoderStep', 'walk_decoder', 'matrix_fates',
            'Plan', 'all_or_nothing', 'replace_linears', 'quantize_linear', 'quantize_model_', 'SavedLayer',
-           'save_quantized', 'load_quantized', 'export_gguf', 'packed_bytes', 'Int4Product', 'accelerate_decoding',
-           'product_arms', 'loop_arms', 'benchmark']
+           'save_quantized', 'load_quantized', 'export_gguf', 'packed_bytes', 'Int4Product', 'accelerate_decoding']
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #65bcc448
 import contextlib

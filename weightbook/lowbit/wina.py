@@ -9,7 +9,7 @@ __all__ = ['FAMILIES', 'CRITERIA', 'column_norms', 'kept_count', 'topk_mask', 'w
            'gate_report', 'ScoreDistribution', 'calibrate_thresholds', 'cats_mask', 'CATSMLP',
            'cats_activation_sparsity', 'sparsify_cats', 'remove_cats', 'apply_rotary', 'greedy_allocate',
            'allocate_model', 'allocation_at', 'gemv_bytes', 'sparse_gemv_reference', 'sparse_gemv',
-           'accelerate_decoding', 'gemv_arms', 'benchmark', 'evaluate_tasks']
+           'accelerate_decoding']
 
 # %% ../../nbs/lowbit/04_wina.ipynb #07b28043
 from collections.abc import Callable, Iterable, Mapping

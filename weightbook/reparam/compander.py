@@ -7,7 +7,7 @@ __all__ = ['SHAPES', 'PERCENTILES', 'compand_reference', 'compand_bound', 'compa
            'effective_rate', 'compander_mirror_grad', 'compander_potential', 'companded_flow', 'compand',
            'WeightCompander', 'weight_compander', 'compand_model', 'FlatCompander', 'Companded', 'companded_layers',
            'remove_weight_compander', 'compander_param_groups', 'decay_effective_weights', 'compander_optimizer',
-           'companded_weight_penalty', 'CompanderAdam', 'weight_percentiles', 'compand_bytes', 'benchmark']
+           'companded_weight_penalty', 'CompanderAdam', 'weight_percentiles', 'compand_bytes']
 
 # %% ../../nbs/reparam/01_compander.ipynb #7c78d143
 import copy

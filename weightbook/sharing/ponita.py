@@ -7,8 +7,7 @@ __all__ = ['invariant_attributes', 'random_rotation', 'scalar_to_sphere', 'vec_t
            'repulsion_energy', 'sphere_grid', 'fully_connected', 'knn_edges', 'radius_edges', 'Edges', 'arrange_edges',
            'polynomial_features', 'PolynomialCutoff', 'depthwise_conv_reference', 'depthwise_conv', 'fiber_conv',
            'SeparableFiberConv', 'PonitaBlock', 'Ponita', 'PNITA', 'from_official', 'equivariance_error',
-           'forward_macs', 'conv_bytes', 'step_arms', 'product_rate', 'benchmark', 'coulomb_force', 'Trajectories',
-           'simulate_charged_particles', 'NBodyTask', 'nbody_task', 'EGNN']
+           'forward_macs', 'conv_bytes']
 
 # %% ../../nbs/sharing/04_ponita.ipynb #6645f14e
 import math
