@@ -346,6 +346,53 @@ def test_arms_of_a_page_that_call_arms_run_in_other_processes(tiny_book, setting
     assert sorted(record["arm"] for record in finished_arms("gate", settings=settings)) == ["inner"] * 3 + ["outer"] * 3
 
 
+KERNEL = """
+import os, torch, triton, triton.language as tl
+from torch import Tensor
+from weightbook.blocks.kernels import INTERPRETED, jit, kernel_operator
+from weightbook.book.arms import Arms
+from weightbook.book.settings import load_settings
+arms = Arms("gate", settings=load_settings())
+@jit(do_not_specialize=["n"])
+def _double_kernel(x, out, n, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    tl.store(out + at, 2 * tl.load(x + at, mask=at < n), mask=at < n)
+def double_reference(x: Tensor) -> Tensor:
+    return 2 * x
+@kernel_operator(double_reference)
+def _launch_double(x: Tensor) -> Tensor:
+    out = torch.empty(x.shape) if INTERPRETED else 2 * x
+    if INTERPRETED:
+        _double_kernel[(1,)](x, out, x.numel(), BLOCK=4)
+    return out
+@arms
+def doubled(seed):
+    x = torch.full((3,), float(seed), requires_grad=True)
+    out = _launch_double(x)
+    return [os.getpid(), *out.tolist(), *torch.autograd.grad(out.sum(), x)[0].tolist()]
+"""
+SPREAD = """
+for start in (0, 4):
+    found = doubled.many([dict(seed=s) for s in range(start, start + 4)], jobs=2)
+    pids = {f.value.pop(0) for f in found}
+    assert os.getpid() not in pids, pids
+    assert [f.value for f in found] == [[2.0 * s] * 3 + [2.0] * 3 for s in range(start, start + 4)], found
+"""
+
+
+@pytest.mark.parametrize("interpret", ["1", "0"])
+def test_arms_that_reach_an_operator_of_the_page_run_in_other_processes(interpret, tiny_book, settings, monkeypatch):
+    from conftest import write_cells
+
+    from weightbook.book.run import execute_notebook
+
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", interpret)
+    report = execute_notebook(write_cells(tiny_book / "nbs" / "lowbit" / "01_gate.ipynb", "# Gate\n> Keep", KERNEL, SPREAD),
+                              settings=settings)
+    assert report.ok, report.traceback
+
+
 def _write_many(cache: str, worker: int) -> None:
     arms = Arms("c", settings=load_settings(profile="quick", device="cpu", seed=0, cache=cache, offline=True))
     for seed in range(20):

@@ -472,12 +472,22 @@ def _pack(arm: Arm) -> dict[str, Any]:
     reach = Reach()
     reach(arm.function)
     home = {"chapter": arm.arms.chapter, "settings": arm.arms.settings}
-    return home | {"function": arm.function, "pages": reach.pages}
+    return {"pages": _Pages(reach.pages)} | home | {"function": arm.function}
+
+
+class _Pages(dict):
+    "Texts of cells, which a kernel of Triton asks for as soon as it arrives"
+
+    def __reduce__(self) -> tuple:
+        return _at_hand, (dict(self),)
+
+
+def _at_hand(pages: Mapping[str, str]) -> None:
+    for filename, text in pages.items():
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
 def _unpack(packed: Mapping[str, Any]) -> Arm:
-    for filename, text in packed["pages"].items():
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     return Arm(packed["function"], Arms(packed["chapter"], settings=packed["settings"]))
 
 
