@@ -183,20 +183,29 @@ def _register(launch: Callable, fake: Callable, backward: Callable) -> Callable:
     operator.register_autograd(functools.partial(_pull_back, backward), setup_context=_save_inputs)
     operator.register_vmap(functools.partial(_slice_by_slice, operator))
     mark = uuid.uuid4().hex
-    _OPERATORS[mark] = operator
+    _OPERATORS.known[mark] = operator
     operator.__reduce_ex__ = lambda protocol: (_received, (mark, launch, fake, backward))
     return operator
 
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa18
-_OPERATORS: WeakValueDictionary[str, Callable] = WeakValueDictionary()
-_ONE_AT_A_TIME = threading.Lock()
+class _Operators:
+    "The operators of this process by their mark"
+
+    def __init__(self):
+        self.known: WeakValueDictionary[str, Callable] = WeakValueDictionary()
+        self.lock = threading.Lock()
+
+    def __digest__(self) -> str:  # which of them were made already is no part of what runs
+        return "operators"
+
+
+_OPERATORS = _Operators()
 
 
 def _received(mark: str, *made_of: Callable) -> Callable:
     "The operator of another process"
-    with _ONE_AT_A_TIME:
-        known = _OPERATORS.get(mark)
-        _OPERATORS[mark] = operator = known or _register(*made_of)
+    with _OPERATORS.lock:
+        _OPERATORS.known[mark] = operator = _OPERATORS.known.get(mark) or _register(*made_of)
     return operator
 
 
