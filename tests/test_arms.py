@@ -72,6 +72,9 @@ def test_many_calls_digest_their_function_once(settings, monkeypatch):
     assert [found.stamp["key"] for found in made] == [arm.key(**call) for call in calls]
     monkeypatch.setattr(digest, "_digest_function", lambda f, reach: seen.append(f) or old(f, reach))
     assert [found.stamp["key"] for found in arm.many(calls)] == [found.stamp["key"] for found in made]
+    assert not seen  # nothing has changed since
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 2.0)
+    arm.many(calls)
     assert seen.count(measure) == 1
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from weightbook.book.digest import CannotDigest, ChangedSince, Reach, page_digest
+from weightbook.book.digest import CannotDigest, ChangedSince, Reach, page_digest, walk
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -168,6 +168,96 @@ def test_a_patched_function_moves_it(before, tmp_path, monkeypatch):
     module = load(tmp_path, MODULE, monkeypatch)
     monkeypatch.setattr(module, "recursive", lambda n: 0)
     assert Reach()(module.arm) != before
+
+
+LEADS_ON = '''
+import contextvars, functools
+import numpy as np
+import torch
+
+LIST, TABLE, NESTED, SET, FREE = [1, 2], {"a": 1}, {"deep": [{"deeper": (3, [4])}]}, {1, 2}, 5
+ARRAY, TENSOR, LIMIT = np.arange(3), torch.zeros(2), contextvars.ContextVar("limit", default=1)
+
+class Base:
+    gain = 1
+
+class Thing(Base):
+    def __init__(self):
+        self.state = [1]
+    def call(self):
+        return self.gain
+
+class Slotted:
+    __slots__ = ("value",)
+
+class Kept:
+    said = "a"
+    def __digest__(self):
+        return self.said, 1
+
+THING, SLOTTED, KEPT = Thing(), Slotted(), Kept()
+SLOTTED.value = 1
+
+def add(x, y=1, *, z=2):
+    return x + y + z
+
+def other(x):
+    return x
+
+def make(k):
+    def inner(x):
+        return x + k
+    return inner
+
+added, part = make([1]), functools.partial(add, LIST, y=TABLE)
+
+@functools.cache
+def kept(x):
+    return x + FREE
+
+def arm(seed):
+    found = LIST, TABLE, NESTED, SET, ARRAY, TENSOR, LIMIT, THING, SLOTTED, KEPT, undefined_yet, sorted
+    return found, add(seed), added(seed), part(), kept(seed), Thing().call()
+'''
+# what is put in the place of something, after a walk that came by it
+PUT = {
+    "a list": lambda m: m.LIST.append(3), "a table": lambda m: m.TABLE.update(a=2), "a set": lambda m: m.SET.add(3),
+    "a table's order": lambda m: (m.TABLE.update(b=1), m.TABLE.update(a=m.TABLE.pop("a"))),
+    "deep inside": lambda m: m.NESTED["deep"][0]["deeper"][1].append(5),
+    "an array": lambda m: m.ARRAY.__setitem__(0, 9), "a tensor": lambda m: m.TENSOR.fill_(1.0),
+    "a context": lambda m: m.LIMIT.set(2), "a variable": lambda m: setattr(m, "FREE", 6),
+    "a variable of the same worth": lambda m: setattr(m, "FREE", 5.0), "a new name": lambda m: setattr(m, "undefined_yet", 1),
+    "a builtin": lambda m: setattr(m, "sorted", list), "a function": lambda m: setattr(m, "add", m.other),
+    "the code of a function": lambda m: setattr(m.add, "__code__", m.other.__code__),
+    "a default": lambda m: setattr(m.add, "__defaults__", (2,)), "a keyword": lambda m: m.add.__kwdefaults__.update(z=3),
+    "a closure": lambda m: setattr(m.added.__closure__[0], "cell_contents", [2]),
+    "in a closure": lambda m: m.added.__closure__[0].cell_contents.append(2),
+    "an attribute of a class": lambda m: setattr(m.Base, "gain", 2), "a method": lambda m: setattr(m.Thing, "call", m.other),
+    "an attribute": lambda m: setattr(m.THING, "state", [2]), "in an attribute": lambda m: m.THING.state.append(2),
+    "a new attribute": lambda m: setattr(m.THING, "more", 1), "a slot": lambda m: setattr(m.SLOTTED, "value", 2),
+    "what it says of itself": lambda m: setattr(m.KEPT, "said", "b"), "a partial": lambda m: setattr(m, "part", m.kept),
+    "a base": lambda m: setattr(m.Thing, "__bases__", (m.Kept,)),
+}
+
+
+@pytest.mark.parametrize("change", PUT)
+def test_a_walk_holds_until_something_is_put_in_the_place_of_something(change, tmp_path, monkeypatch):
+    module = load(tmp_path, LEADS_ON, monkeypatch)
+    reach, before = walk(module.arm)
+    assert reach.holds() and walk(module.arm)[0] is reach and before == Reach()(module.arm)
+    PUT[change](module)
+    assert not reach.holds()
+    assert walk(module.arm)[1] == Reach()(module.arm) != before
+
+
+def test_a_walk_does_not_hold_when_its_file_was_written(tmp_path, monkeypatch):
+    module = load(tmp_path, LEADS_ON, monkeypatch)
+    reach, before = walk(module.arm)
+    (tmp_path / "edited_module.py").write_text(LEADS_ON)
+    assert not reach.holds() and walk(module.arm)[1] == before
+    (tmp_path / "edited_module.py").write_text(LEADS_ON.replace("x + y", "x - y"))
+    with pytest.raises(ChangedSince):
+        walk(module.arm)
 
 
 def test_a_file_that_was_edited_after_its_import_is_refused(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 import cloudpickle
 import numpy as np
-from .digest import IGNORED, Reach
+from .digest import IGNORED, Reach, walk
 from .settings import Settings, find_root, require, versions, write_atomic
 
 # %% ../../nbs/book/arms.ipynb #da838eb3
@@ -316,7 +316,7 @@ class Arm:
 
     def key(self, *args: Any, **kwargs: Any) -> str:  # 32 hexadecimal digits
         "Digest of what runs, its arguments, and the profile, seed and kind of device"
-        return _key_of(self, Reach()(self.function), args, kwargs)
+        return _key_of(self, walk(self.function)[1], args, kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what the function returns
         "The kept result, or a new one"
@@ -440,7 +440,7 @@ def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str)
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    runs = Reach()(arm.function)
+    runs = walk(arm.function)[1]
     keys = [_key_of(arm, runs, (), call) for call in calls]
     found = {key: _look_up(arm, key) for key in dict.fromkeys(keys)}
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
@@ -469,8 +469,7 @@ def _elsewhere(arm: Arm, key: str, call: Mapping[str, Any]) -> tuple[str, Mappin
 # %% ../../nbs/book/arms.ipynb #e6a25278
 def _pack(arm: Arm) -> dict[str, Any]:
     "What a worker needs of an arm"
-    reach = Reach()
-    reach(arm.function)
+    reach, _ = walk(arm.function)
     home = {"chapter": arm.arms.chapter, "settings": arm.arms.settings}
     return {"pages": _Pages(reach.pages)} | home | {"function": arm.function}
 
