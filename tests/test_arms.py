@@ -1,5 +1,6 @@
 """Finished arms: what makes them anew, what they are stored as, and that a run stores everything or nothing."""
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -409,6 +410,18 @@ def test_two_writers_do_not_disturb_each_other(settings):
     assert [w.exitcode for w in workers] == [0, 0] and len(finished_arms("c", settings=settings)) == 20
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"value": 1, "stamp": {}}'])
+def test_a_file_of_another_version_is_passed_over_by_name(text, settings):
+    arm = Arms("c", settings=settings)(measure)
+    arm(1), arm(2)
+    file = next(settings.cache.rglob("*.json"))
+    file.write_text(text)
+    with pytest.warns(UserWarning, match=f"{file.name} is damaged"):
+        assert len(finished_arms("c", settings=settings)) == 1
+    with pytest.warns(UserWarning, match=f"{file.name} is damaged"):
+        arm(1), arm(2)
+
+
 # --- committed arms
 
 
@@ -550,8 +563,9 @@ def test_an_interrupted_move_is_finished_by_the_next_run(storing, settings, monk
 def test_two_storing_runs_of_a_notebook_exclude_each_other(storing, settings):
     from weightbook.book.run import _lock
 
-    _, run = storing
-    lock = _lock("lowbit-01_gate", settings, wait=0)
+    root, run = storing
+    place = hashlib.sha256(str(root / "nbs" / "lowbit" / "01_gate.ipynb").encode()).hexdigest()[:8]
+    lock = _lock(f"lowbit-01_gate-{place}", settings, wait=0)
     with pytest.raises(RuntimeError, match="another run is storing its results"):
         run()
     lock.release()

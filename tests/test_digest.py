@@ -1,5 +1,6 @@
 """What moves the digest of what runs, and what leaves it alone."""
 
+import ast
 import functools
 import importlib
 import os
@@ -357,6 +358,47 @@ def test_a_change_of_the_library_moves_what_reaches_it(change, monkeypatch):
     before = Reach()(arm())
     _broken(LIBRARY[change], monkeypatch)
     assert Reach()(arm()) != before
+
+
+RACES = ["adapting.weight_signatures", "estimation.dpp_least_squares", "estimation.soundscape_kmeans", "lowbit.adadim",
+         "lowbit.quantizers", "lowbit.wina", "reparam.compander", "sharing.ponita", "weighting.weighted_cfm"]
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_the_digest_of_a_race_covers_how_it_is_timed(name, monkeypatch):
+    from weightbook.book import bench
+
+    race = importlib.import_module(f"weightbook.{name}").benchmark
+    before = walk(race)[1]
+    sample = bench._cpu_sample
+    monkeypatch.setattr(bench, "_cpu_sample", lambda call, calls: sample(call, calls))
+    assert walk(race)[1] != before
+
+
+# filled when modules are imported; what they hold is what runs
+REGISTRIES = {"corruptions._CORRUPT", "quantizers.SAVED"}
+
+
+def test_no_module_that_an_arm_can_reach_keeps_a_cache_of_its_own():
+    "A session that fills it would move the key; `functools.cache` is followed to the function, not to what it holds"
+    grows = {"append", "add", "update", "setdefault", "pop", "clear", "extend"}
+    found = set()
+    for path in sorted((ROOT / "weightbook").glob("*/*.py")):
+        if path.stem in ("arms", "digest"):  # they are not followed
+            continue
+        tree = ast.parse(path.read_text())
+        held = {t.id for s in tree.body if isinstance(s, ast.Assign | ast.AnnAssign)
+                for t in (s.targets if isinstance(s, ast.Assign) else [s.target]) if isinstance(t, ast.Name)}
+        for f in ast.walk(tree):
+            for node in ast.walk(f) if isinstance(f, ast.FunctionDef) else ():
+                target = node.value if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del) else None
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in grows:
+                    target = node.func.value
+                if isinstance(target, ast.Name) and target.id in held - {a.arg for a in f.args.args}:
+                    found.add(f"{path.stem}.{target.id}")
+                if isinstance(node, ast.Global):
+                    found |= {f"{path.stem}.{name}" for name in node.names}
+    assert found <= REGISTRIES, found - REGISTRIES
 
 
 def test_one_corruption_moves_the_whole_table(monkeypatch):

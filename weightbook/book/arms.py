@@ -222,17 +222,25 @@ def _write_record(path: Path, record: dict, large: Mapping[str, np.ndarray]) -> 
     return record
 
 # %% ../../nbs/book/arms.ipynb #77813566
+def _read_json(path: Path) -> dict | None:
+    "A record without its arrays; None when it is damaged or of another version, which is said"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in ("arm", "value", "data", "stamp") if name not in record]:
+            raise ValueError(f"without {', '.join(missing)}")
+    except (ValueError, TypeError) as error:
+        warnings.warn(f"{path.name} is damaged and is made anew: {error}", stacklevel=2)
+        return None
+    return record
+
+
 def _read_record(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
     "A record and its arrays; None when there is none or it is damaged, which is said"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if "arrays" not in record:
-            return record, {}
+        if (record := _read_json(path)) is None or "arrays" not in record:
+            return record and (record, {})
         raw = path.with_suffix(f".{record['arrays'][:12]}.safetensors").read_bytes()
     except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        warnings.warn(f"{path.name} is damaged and is made anew: {error}", stacklevel=2)
         return None
     if _sha256(raw) != record["arrays"]:
         warnings.warn(f"{path.name}: its arrays are damaged and are made anew", stacklevel=2)
@@ -549,9 +557,8 @@ def finished_arms(
     *, settings: Settings,  # whose cache, and which profile
 ) -> list[dict]:         # records of that profile
     "All arms that the cache holds for a chapter, whatever code they were made with"
-    paths = sorted((settings.cache / "arms" / chapter).glob("*.json"))
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [record for record in records if record["stamp"]["profile"] == settings.profile]
+    found = (_read_json(path) for path in sorted((settings.cache / "arms" / chapter).glob("*.json")))
+    return [record for record in found if record and record["stamp"]["profile"] == settings.profile]
 
 # %% ../../nbs/book/arms.ipynb #f8e6a1c1
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import dis
 import enum
 import functools
 import hashlib
+import importlib
 import inspect
 import linecache
 import operator
@@ -159,6 +160,25 @@ def dotted_names(
             found.add((at.id, *reversed(parts)))
     return sorted(found)
 
+# %% ../../nbs/book/digest.ipynb #092299b6
+def _imports_of(tree: ast.AST) -> dict[str, tuple[str, str | None]]:
+    "What is imported from this package: name -> module, name in it (None: the module itself)"
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weightbook":
+            found |= {a.asname or a.name: (node.module, a.name) for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.asname or a.name: (a.name, None) for a in node.names if a.name.startswith("weightbook.")}
+    return found
+
+
+def _imported(module: str, name: str | None) -> Any:
+    "A module of ours, or what it holds under a name"
+    loaded = importlib.import_module(module)
+    if name is not None and not hasattr(loaded, name):
+        importlib.import_module(f"{module}.{name}")
+    return loaded if name is None else getattr(loaded, name)
+
 # %% ../../nbs/book/digest.ipynb #b3527a2e
 _PLACES = (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
 _FOREIGN = tuple(os.path.realpath(place) + os.sep for place in _PLACES if place)
@@ -283,6 +303,7 @@ def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     cells = sorted(zip(code.co_freevars, f.__closure__ or (), strict=True))
     closure = [(name, reach(_content(cell))) for name, cell in cells if name not in IGNORED]
     followed = [(*parts, _follow(parts, f.__globals__, reach)) for parts in written.names]
+    followed += [(*parts, _follow(parts, sys.modules, reach)) for parts in written.inner]
     return _hashed(written.hash.copy(), defaults, keywords, closure, followed).hexdigest()[:32]
 
 # %% ../../nbs/book/digest.ipynb #2df62b1e
@@ -302,6 +323,7 @@ class _Written:
     state: Any                     # of its file
     hash: Any                      # its tree, hashed
     names: list[tuple[str, ...]]   # what it reads
+    inner: list[tuple[str, ...]]   # what it imports of ours for itself, and reads
     page: str | None               # text of the cell, None when a file on disk holds it
 
 
@@ -324,7 +346,16 @@ def _read(code: types.CodeType, space: dict, state: Any) -> _Written:
     page = None if os.path.exists(code.co_filename) else _text_of(code, space)[0]
     if len(_WRITTEN) > 20_000:  # of a kernel whose cells are run again and again
         _WRITTEN.clear()
-    return _Written(code, state, start, dotted_names(tree, loaded_names(code) - IGNORED), page)
+    names = dotted_names(tree, loaded_names(code) - IGNORED)
+    return _Written(code, state, start, names, _inner_names(tree), page)
+
+
+def _inner_names(tree: ast.AST) -> list[tuple[str, ...]]:
+    "What a function imports of ours and reads, by module, such as (weightbook.book, bench, time_pairs)"
+    imports = _imports_of(tree)
+    for module, name in imports.values():
+        _imported(module, name)
+    return [(*filter(None, imports[root]), *rest) for root, *rest in dotted_names(tree, set(imports))]
 
 # %% ../../nbs/book/digest.ipynb #71f8e9f8
 def _content(cell: Any) -> Any:
@@ -557,7 +588,9 @@ def _links_of_function(f: types.FunctionType, reach: Reach) -> tuple:
         return f.__code__, getattr(f, "__wrapped__", None)
     keywords = f.__kwdefaults__ or {}
     fixed = (f.__code__, f.__defaults__, *keywords, *keywords.values(), *map(_content, f.__closure__ or ()))
-    return fixed + tuple(_resolve(parts, f.__globals__) for parts in reach.written(f).names)
+    written = reach.written(f)
+    return (*fixed, *(_resolve(parts, f.__globals__) for parts in written.names),
+            *(_resolve(parts, sys.modules) for parts in written.inner))
 
 
 def _links_of_object(thing: Any) -> tuple:
@@ -599,15 +632,9 @@ def page_imports(
     found = {}
     for source in sources:
         try:
-            tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M))
+            found |= _imports_of(ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M)))
         except SyntaxError:
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weightbook":
-                found |= {a.asname or a.name: (node.module, a.name) for a in node.names}
-            elif isinstance(node, ast.Import):
-                found |= {a.asname or a.name: (a.name, None)
-                          for a in node.names if a.name.startswith("weightbook.")}
     return found
 
 # %% ../../nbs/book/digest.ipynb #f34820bf
@@ -615,14 +642,8 @@ def page_digest(
     sources: Sequence[str],  # code cells
 ) -> str:                    # 32 hexadecimal digits
     "A digest of what the cells of a page reach of this package, as it is loaded in this process"
-    import importlib
-
-    space, reach, used = {}, Reach(lenient=True), set()
-    for name, (module, attribute) in page_imports(sources).items():
-        loaded = importlib.import_module(module)
-        if attribute is not None and not hasattr(loaded, attribute):
-            importlib.import_module(f"{module}.{attribute}")
-        space[name] = loaded if attribute is None else getattr(loaded, attribute)
+    reach, used = Reach(lenient=True), set()
+    space = {name: _imported(*place) for name, place in page_imports(sources).items()}
     for source in sources:
         try:
             used |= set(dotted_names(ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M)), set(space)))
