@@ -352,9 +352,8 @@ def _read(code: types.CodeType, space: dict, state: Any) -> _Written:
 
 def _inner_names(tree: ast.AST) -> list[tuple[str, ...]]:
     "What a function imports of ours and reads, by module, such as (weightbook.book, bench, time_pairs)"
-    imports = _imports_of(tree)
-    for module, name in imports.values():
-        _imported(module, name)
+    places = _imports_of(tree).items()
+    imports = {name: place for name, place in places if isinstance(_imported(*place), types.ModuleType)}
     return [(*filter(None, imports[root]), *rest) for root, *rest in dotted_names(tree, set(imports))]
 
 # %% ../../nbs/book/digest.ipynb #71f8e9f8
