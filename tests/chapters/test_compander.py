@@ -361,7 +361,8 @@ def test_the_potential_integrates_the_mirror_gradient():
 def page():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEIGHTBOOK_PROFILE", "quick")
-        space = space_of("compander", "S Task Way _left _note _split at_hand augment build_network paper_task reparameterise run".split())
+        names = "S Task Way _left _note _split at_hand augment build_network paper_task reparameterise run"
+        space = space_of("compander", names.split())
     space.update((name, value) for name, value in vars(wc).items() if not name.startswith("__"))
     return space
 

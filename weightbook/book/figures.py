@@ -65,6 +65,12 @@ def use_style() -> None:
     _use_inline_svg()
 
 # %% ../../nbs/book/figures.ipynb #e1fec499
+@cache
+def _place(label: str) -> int:
+    "How many labels came before"
+    return _place.cache_info().currsize
+
+
 def _use_inline_svg() -> None:
     "Make the running notebook, if there is one, show figures as reproducible SVG at their declared size"
     ipython = sys.modules.get("IPython")
@@ -87,11 +93,6 @@ def style_of(
     cycles = {"color": _CYCLE, "marker": _MARKERS, "linestyle": _LINES}
     return {key: looks[_place(label) % len(looks)] for key, looks in cycles.items()}
 
-
-@cache
-def _place(label: str) -> int:
-    "How many labels came before"
-    return _place.cache_info().currsize
 
 # %% ../../nbs/book/figures.ipynb #217725a5
 def plot_band(
