@@ -318,8 +318,6 @@ table(
         metrics={"accuracy": m.accuracy},
         accelerator=Fixed(m.make_accelerator("cpu")),
     ),
-    Spread=RECORD,
-    run_seeds=lambda m: dict(function=lambda seed: 1.0, seeds=2, jobs=Fixed(1)),
 )
 
 
@@ -517,7 +515,7 @@ table(
     **dict.fromkeys(
         ("CannotDigest", "ChangedSince", "Reach", "dotted_names", "is_ours", "loaded_names", "page_digest",
          "page_imports", "plain",
-         "tree_of"),
+         "tree_of", "walk"),
         DIGEST,
     ),
 )

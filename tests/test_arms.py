@@ -1,5 +1,6 @@
 """Finished arms: what makes them anew, what they are stored as, and that a run stores everything or nothing."""
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -72,6 +73,9 @@ def test_many_calls_digest_their_function_once(settings, monkeypatch):
     assert [found.stamp["key"] for found in made] == [arm.key(**call) for call in calls]
     monkeypatch.setattr(digest, "_digest_function", lambda f, reach: seen.append(f) or old(f, reach))
     assert [found.stamp["key"] for found in arm.many(calls)] == [found.stamp["key"] for found in made]
+    assert not seen  # nothing has changed since
+    monkeypatch.setattr(sys.modules[__name__], "RATE", 2.0)
+    arm.many(calls)
     assert seen.count(measure) == 1
 
 
@@ -346,6 +350,53 @@ def test_arms_of_a_page_that_call_arms_run_in_other_processes(tiny_book, setting
     assert sorted(record["arm"] for record in finished_arms("gate", settings=settings)) == ["inner"] * 3 + ["outer"] * 3
 
 
+KERNEL = """
+import os, torch, triton, triton.language as tl
+from torch import Tensor
+from weightbook.blocks.kernels import INTERPRETED, jit, kernel_operator
+from weightbook.book.arms import Arms
+from weightbook.book.settings import load_settings
+arms = Arms("gate", settings=load_settings())
+@jit(do_not_specialize=["n"])
+def _double_kernel(x, out, n, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    tl.store(out + at, 2 * tl.load(x + at, mask=at < n), mask=at < n)
+def double_reference(x: Tensor) -> Tensor:
+    return 2 * x
+@kernel_operator(double_reference)
+def _launch_double(x: Tensor) -> Tensor:
+    out = torch.empty(x.shape) if INTERPRETED else 2 * x
+    if INTERPRETED:
+        _double_kernel[(1,)](x, out, x.numel(), BLOCK=4)
+    return out
+@arms
+def doubled(seed):
+    x = torch.full((3,), float(seed), requires_grad=True)
+    out = _launch_double(x)
+    return [os.getpid(), *out.tolist(), *torch.autograd.grad(out.sum(), x)[0].tolist()]
+"""
+SPREAD = """
+for start in (0, 4):
+    found = doubled.many([dict(seed=s) for s in range(start, start + 4)], jobs=2)
+    pids = {f.value.pop(0) for f in found}
+    assert os.getpid() not in pids, pids
+    assert [f.value for f in found] == [[2.0 * s] * 3 + [2.0] * 3 for s in range(start, start + 4)], found
+"""
+
+
+@pytest.mark.parametrize("interpret", ["1", "0"])
+def test_arms_that_reach_an_operator_of_the_page_run_in_other_processes(interpret, tiny_book, settings, monkeypatch):
+    from conftest import write_cells
+
+    from weightbook.book.run import execute_notebook
+
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", interpret)
+    report = execute_notebook(write_cells(tiny_book / "nbs" / "lowbit" / "01_gate.ipynb", "# Gate\n> Keep", KERNEL, SPREAD),
+                              settings=settings)
+    assert report.ok, report.traceback
+
+
 def _write_many(cache: str, worker: int) -> None:
     arms = Arms("c", settings=load_settings(profile="quick", device="cpu", seed=0, cache=cache, offline=True))
     for seed in range(20):
@@ -357,6 +408,18 @@ def test_two_writers_do_not_disturb_each_other(settings):
     workers = [context.Process(target=_write_many, args=(str(settings.cache), i)) for i in range(2)]
     [w.start() for w in workers], [w.join() for w in workers]
     assert [w.exitcode for w in workers] == [0, 0] and len(finished_arms("c", settings=settings)) == 20
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"value": 1, "stamp": {}}'])
+def test_a_file_of_another_version_is_passed_over_by_name(text, settings):
+    arm = Arms("c", settings=settings)(measure)
+    arm(1), arm(2)
+    file = next(settings.cache.rglob("*.json"))
+    file.write_text(text)
+    with pytest.warns(UserWarning, match=f"{file.name} is damaged"):
+        assert len(finished_arms("c", settings=settings)) == 1
+    with pytest.warns(UserWarning, match=f"{file.name} is damaged"):
+        arm(1), arm(2)
 
 
 # --- committed arms
@@ -500,8 +563,9 @@ def test_an_interrupted_move_is_finished_by_the_next_run(storing, settings, monk
 def test_two_storing_runs_of_a_notebook_exclude_each_other(storing, settings):
     from weightbook.book.run import _lock
 
-    _, run = storing
-    lock = _lock("lowbit-01_gate", settings, wait=0)
+    root, run = storing
+    place = hashlib.sha256(str(root / "nbs" / "lowbit" / "01_gate.ipynb").encode()).hexdigest()[:8]
+    lock = _lock(f"lowbit-01_gate-{place}", settings, wait=0)
     with pytest.raises(RuntimeError, match="another run is storing its results"):
         run()
     lock.release()

@@ -1,5 +1,6 @@
 """What moves the digest of what runs, and what leaves it alone."""
 
+import ast
 import functools
 import importlib
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from weightbook.book.digest import CannotDigest, ChangedSince, Reach, page_digest
+from weightbook.book.digest import CannotDigest, ChangedSince, Reach, page_digest, walk
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -170,6 +171,96 @@ def test_a_patched_function_moves_it(before, tmp_path, monkeypatch):
     assert Reach()(module.arm) != before
 
 
+LEADS_ON = '''
+import contextvars, functools
+import numpy as np
+import torch
+
+LIST, TABLE, NESTED, SET, FREE = [1, 2], {"a": 1}, {"deep": [{"deeper": (3, [4])}]}, {1, 2}, 5
+ARRAY, TENSOR, LIMIT = np.arange(3), torch.zeros(2), contextvars.ContextVar("limit", default=1)
+
+class Base:
+    gain = 1
+
+class Thing(Base):
+    def __init__(self):
+        self.state = [1]
+    def call(self):
+        return self.gain
+
+class Slotted:
+    __slots__ = ("value",)
+
+class Kept:
+    said = "a"
+    def __digest__(self):
+        return self.said, 1
+
+THING, SLOTTED, KEPT = Thing(), Slotted(), Kept()
+SLOTTED.value = 1
+
+def add(x, y=1, *, z=2):
+    return x + y + z
+
+def other(x):
+    return x
+
+def make(k):
+    def inner(x):
+        return x + k
+    return inner
+
+added, part = make([1]), functools.partial(add, LIST, y=TABLE)
+
+@functools.cache
+def kept(x):
+    return x + FREE
+
+def arm(seed):
+    found = LIST, TABLE, NESTED, SET, ARRAY, TENSOR, LIMIT, THING, SLOTTED, KEPT, undefined_yet, sorted
+    return found, add(seed), added(seed), part(), kept(seed), Thing().call()
+'''
+# what is put in the place of something, after a walk that came by it
+PUT = {
+    "a list": lambda m: m.LIST.append(3), "a table": lambda m: m.TABLE.update(a=2), "a set": lambda m: m.SET.add(3),
+    "a table's order": lambda m: (m.TABLE.update(b=1), m.TABLE.update(a=m.TABLE.pop("a"))),
+    "deep inside": lambda m: m.NESTED["deep"][0]["deeper"][1].append(5),
+    "an array": lambda m: m.ARRAY.__setitem__(0, 9), "a tensor": lambda m: m.TENSOR.fill_(1.0),
+    "a context": lambda m: m.LIMIT.set(2), "a variable": lambda m: setattr(m, "FREE", 6),
+    "a variable of the same worth": lambda m: setattr(m, "FREE", 5.0), "a new name": lambda m: setattr(m, "undefined_yet", 1),
+    "a builtin": lambda m: setattr(m, "sorted", list), "a function": lambda m: setattr(m, "add", m.other),
+    "the code of a function": lambda m: setattr(m.add, "__code__", m.other.__code__),
+    "a default": lambda m: setattr(m.add, "__defaults__", (2,)), "a keyword": lambda m: m.add.__kwdefaults__.update(z=3),
+    "a closure": lambda m: setattr(m.added.__closure__[0], "cell_contents", [2]),
+    "in a closure": lambda m: m.added.__closure__[0].cell_contents.append(2),
+    "an attribute of a class": lambda m: setattr(m.Base, "gain", 2), "a method": lambda m: setattr(m.Thing, "call", m.other),
+    "an attribute": lambda m: setattr(m.THING, "state", [2]), "in an attribute": lambda m: m.THING.state.append(2),
+    "a new attribute": lambda m: setattr(m.THING, "more", 1), "a slot": lambda m: setattr(m.SLOTTED, "value", 2),
+    "what it says of itself": lambda m: setattr(m.KEPT, "said", "b"), "a partial": lambda m: setattr(m, "part", m.kept),
+    "a base": lambda m: setattr(m.Thing, "__bases__", (m.Kept,)),
+}
+
+
+@pytest.mark.parametrize("change", PUT)
+def test_a_walk_holds_until_something_is_put_in_the_place_of_something(change, tmp_path, monkeypatch):
+    module = load(tmp_path, LEADS_ON, monkeypatch)
+    reach, before = walk(module.arm)
+    assert reach.holds() and walk(module.arm)[0] is reach and before == Reach()(module.arm)
+    PUT[change](module)
+    assert not reach.holds()
+    assert walk(module.arm)[1] == Reach()(module.arm) != before
+
+
+def test_a_walk_does_not_hold_when_its_file_was_written(tmp_path, monkeypatch):
+    module = load(tmp_path, LEADS_ON, monkeypatch)
+    reach, before = walk(module.arm)
+    (tmp_path / "edited_module.py").write_text(LEADS_ON)
+    assert not reach.holds() and walk(module.arm)[1] == before
+    (tmp_path / "edited_module.py").write_text(LEADS_ON.replace("x + y", "x - y"))
+    with pytest.raises(ChangedSince):
+        walk(module.arm)
+
+
 def test_a_file_that_was_edited_after_its_import_is_refused(tmp_path, monkeypatch):
     module = load(tmp_path, MODULE, monkeypatch)
     (tmp_path / "edited_module.py").write_text(edited(*EDITS["a method"]))
@@ -267,6 +358,47 @@ def test_a_change_of_the_library_moves_what_reaches_it(change, monkeypatch):
     before = Reach()(arm())
     _broken(LIBRARY[change], monkeypatch)
     assert Reach()(arm()) != before
+
+
+RACES = ["adapting.weight_signatures", "estimation.dpp_least_squares", "estimation.soundscape_kmeans", "lowbit.adadim",
+         "lowbit.quantizers", "lowbit.wina", "reparam.compander", "sharing.ponita", "weighting.weighted_cfm"]
+
+
+@pytest.mark.parametrize("name", RACES)
+def test_the_digest_of_a_race_covers_how_it_is_timed(name, monkeypatch):
+    from weightbook.book import bench
+
+    race = importlib.import_module(f"weightbook.{name}").benchmark
+    before = walk(race)[1]
+    sample = bench._cpu_sample
+    monkeypatch.setattr(bench, "_cpu_sample", lambda call, calls: sample(call, calls))
+    assert walk(race)[1] != before
+
+
+# filled when modules are imported; what they hold is what runs
+REGISTRIES = {"corruptions._CORRUPT", "quantizers.SAVED"}
+
+
+def test_no_module_that_an_arm_can_reach_keeps_a_cache_of_its_own():
+    "A session that fills it would move the key; `functools.cache` is followed to the function, not to what it holds"
+    grows = {"append", "add", "update", "setdefault", "pop", "clear", "extend"}
+    found = set()
+    for path in sorted((ROOT / "weightbook").glob("*/*.py")):
+        if path.stem in ("arms", "digest"):  # they are not followed
+            continue
+        tree = ast.parse(path.read_text())
+        held = {t.id for s in tree.body if isinstance(s, ast.Assign | ast.AnnAssign)
+                for t in (s.targets if isinstance(s, ast.Assign) else [s.target]) if isinstance(t, ast.Name)}
+        for f in ast.walk(tree):
+            for node in ast.walk(f) if isinstance(f, ast.FunctionDef) else ():
+                target = node.value if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del) else None
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in grows:
+                    target = node.func.value
+                if isinstance(target, ast.Name) and target.id in held - {a.arg for a in f.args.args}:
+                    found.add(f"{path.stem}.{target.id}")
+                if isinstance(node, ast.Global):
+                    found |= {f"{path.stem}.{name}" for name in node.names}
+    assert found <= REGISTRIES, found - REGISTRIES
 
 
 def test_one_corruption_moves_the_whole_table(monkeypatch):

@@ -412,6 +412,14 @@ def test_a_truncated_ledger_is_refused(book, keep):
         load_ledgers()
 
 
+def test_one_chapter_is_read_whatever_lies_beside_it(book):
+    path = complete(book, save=True).save()
+    path.with_name("other.json").write_text('{"format": 1}')
+    assert [ledger["chapter"] for ledger in load_ledgers(chapter="toy")] == ["toy"]
+    with pytest.raises(ValueError, match="other.json is no ledger"):
+        load_ledgers()
+
+
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 

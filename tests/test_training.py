@@ -1,4 +1,4 @@
-"""The training loop: one and two processes, interruption, precision, evaluation, repetition over seeds."""
+"""The training loop: one and two processes, interruption, precision, evaluation."""
 
 import json
 import os
@@ -15,7 +15,6 @@ from torch import nn
 
 from weightbook.blocks import training
 from weightbook.blocks.training import (
-    Spread,
     accuracy,
     classification_loss,
     cross_entropy,
@@ -23,7 +22,6 @@ from weightbook.blocks.training import (
     fit,
     make_accelerator,
     make_batches,
-    run_seeds,
 )
 from weightbook.book.checks import assert_close
 
@@ -234,29 +232,6 @@ def test_evaluate_is_the_plain_mean_whatever_the_batches(count, batch_size):
         assert_close(found["hits"], (model(x).argmax(1) == y).double().mean().item())
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))
-def test_spread_is_mean_and_standard_error(values):
-    spread = Spread(tuple(values))
-    mean = sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
-    assert spread.mean == pytest.approx(mean, rel=1e-9, abs=1e-6)
-    assert spread.se == pytest.approx((variance / len(values)) ** 0.5, rel=1e-6, abs=1e-6)
-
-
-def square(seed: int) -> dict[str, float]:
-    return {"square": float(seed**2)}
-
-
-def test_run_seeds_in_processes_and_from_the_cache(tmp_path):
-    from joblib import Memory
-
-    memory = Memory(tmp_path, verbose=0)
-    assert run_seeds(square, [1, 2, 3], jobs=2)["square"].values == (1.0, 4.0, 9.0)
-    assert run_seeds(square, 3, memory=memory)["square"].values == (0.0, 1.0, 4.0)
-    assert memory.cache(square).check_call_in_cache(2)
-
-
 def fit_with(**keywords):
     model = nn.Linear(5, 3)
     keywords = {"loss": classification_loss, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)} | keywords
@@ -276,8 +251,6 @@ BAD = {
     "precision": (lambda: make_accelerator("cpu", mixed_precision="fp4"), ValueError, "`mixed_precision`"),
     "batch size": (lambda: make_batches(torch.ones(3), batch_size=0), ValueError, "`batch_size`"),
     "nothing": (lambda: make_batches(batch_size=1), ValueError, "`tensors`"),
-    "seeds": (lambda: run_seeds(square, []), ValueError, "`seeds`"),
-    "negative seed": (lambda: run_seeds(square, [-1]), ValueError, "`seeds`"),
 }
 
 

@@ -49,12 +49,3 @@ STAYS = {
 }
 
 QUANTIZERS = "weightbook.lowbit.quantizers"
-LIBRARY = {
-    "the walk": ("searched", QUANTIZERS, "walk_decoder"),
-    "the grid": ("rounded", QUANTIZERS, "interval_grid"),
-    "the groups of the walk": ("awq", QUANTIZERS, "walk_decoder"),
-    "perplexity": ("rounded", "weightbook.blocks.lm", "perplexity"),
-    "the loader of the model": ("sources", "weightbook.blocks.lm", "load_lm"),
-    "the loader of the text": ("searched", "weightbook.blocks.data", "load_text"),
-    "the factor": ("update_shares", QUANTIZERS, "inverse_factor"),
-}

@@ -54,8 +54,3 @@ STAYS = {
                     "Squared length of the expectation"),
     "the number of processes": ("relative_errors", "JOBS = S.pick(quick=None, book=-1)", "JOBS = 2"),
 }
-
-LIBRARY = {
-    "a check of arguments": ("relative_errors", "weightbook.book.checks", "check_integer"),
-    "the choice of a kernel": ("labelled", "weightbook.blocks.kernels", "use_triton"),
-}

@@ -45,10 +45,3 @@ STAYS = {
     "the number of seeds": ("nbody_arm", "forces=dict(num_ori=6, steps=4), seeds=2", "forces=dict(num_ori=6, steps=4), seeds=3"),
     "the score, for the training": ("trained_predictor", "mse=float(errors.mean())", "mse=float(errors.max())"),
 }
-
-LIBRARY = {
-    "the training loop": ("nbody_arm", "weightbook.blocks.training", "fit"),
-    "the image loader": ("digit_arm", "weightbook.blocks.data", "load_images"),
-    "attributes, eqs. (5) and (6)": ("nbody_arm", "weightbook.sharing.ponita", "_ahead_and_aside"),
-    "windows and degrees": ("force_arm", "weightbook.sharing.ponita", "polynomial_features"),
-}

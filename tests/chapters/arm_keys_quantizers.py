@@ -17,8 +17,3 @@ STAYS = {
     "a docstring": ("quantise_real", "Window losses, and the output error of every layer in the order of the walk",
                     "Window losses"),
 }
-
-LIBRARY = {
-    "perplexity": ("quantise_real", "weightbook.blocks.lm", "perplexity"),
-    "the loader of the text": ("quantise_real", "weightbook.blocks.data", "load_text"),
-}

@@ -47,9 +47,3 @@ STAYS = {
     "a rule of selection": ("selection", "-davies_bouldin_score(flat, labels)", "davies_bouldin_score(flat, labels)"),
     "the number of processes": ("selection", "JOBS = S.pick(quick=None, book=-1)", "JOBS = 2"),
 }
-
-LIBRARY = {
-    "the file loader": ("selection", "weightbook.blocks.data", "fetch_file"),
-    "how a file is found": ("published", "weightbook.blocks.data", "_obtain"),
-    "a check of arguments": ("selection", "weightbook.book.checks", "check_integer"),
-}

@@ -48,9 +48,3 @@ STAYS = {
     "the number of processes": ("trained", "JOBS = S.pick(quick=None, book=-1)", "JOBS = 2"),
     "the number of seeds": ("worn_scores", "keep=3, seeds=2", "keep=3, seeds=4"),
 }
-
-LIBRARY = {
-    "the training loop": ("worn_scores", "weightbook.blocks.training", "fit"),
-    "a corruption": ("worn_scores", "weightbook.blocks.corruptions", "corrupt"),
-    "the image loader": ("distances", "weightbook.blocks.data", "load_images"),
-}

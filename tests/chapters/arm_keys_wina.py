@@ -49,10 +49,3 @@ STAYS = {
     "the paper's numbers": ("synthetic", "TEAL=55.40, TEAL_transform", "TEAL=55.41, TEAL_transform"),
     "a docstring": ("dense", "Window losses of the dense model, or of the rotated one", "Window losses"),
 }
-
-LIBRARY = {
-    "perplexity": ("uniform_gates", "weightbook.blocks.lm", "perplexity"),
-    "the loader of the model": ("rotation", "weightbook.blocks.lm", "load_lm"),
-    "the loader of the text": ("drift", "weightbook.blocks.data", "load_text"),
-    "windows": ("dense", "weightbook.blocks.lm", "token_windows"),
-}

@@ -6,7 +6,6 @@ import itertools
 import math
 import types
 
-import arm_keys
 import battery
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, special
+from test_arm_keys import space_of
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
@@ -358,8 +358,13 @@ def test_the_potential_integrates_the_mirror_gradient():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return arm_keys.page("compander", tmp_path_factory.mktemp("cache"))
+def page():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEIGHTBOOK_PROFILE", "quick")
+        names = "S Task Way _left _note _split at_hand augment build_network paper_task reparameterise run"
+        space = space_of("compander", names.split())
+    space.update((name, value) for name, value in vars(wc).items() if not name.startswith("__"))
+    return space
 
 
 def test_weight_normalisation_is_pytorchs(page):

@@ -8,6 +8,7 @@ __all__ = ['HAS_TRITON', 'jit', 'INTERPRETED', 'H100_INSTRUCTIONS_A_BYTE', 'use_
            'scale_add_reference', 'scale_add']
 
 # %% ../../nbs/blocks/kernels.ipynb #5af041c6
+import copyreg
 import ctypes
 import functools
 import hashlib
@@ -18,6 +19,8 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import threading
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,6 +28,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakValueDictionary
 
 # %% ../../nbs/blocks/kernels.ipynb #21cbdab2
 import torch
@@ -178,7 +182,42 @@ def _register(launch: Callable, fake: Callable, backward: Callable) -> Callable:
     operator.register_fake(lambda *args: _map(empty, fake(*args)))
     operator.register_autograd(functools.partial(_pull_back, backward), setup_context=_save_inputs)
     operator.register_vmap(functools.partial(_slice_by_slice, operator))
+    mark = uuid.uuid4().hex
+    _OPERATORS.known[mark] = operator
+    operator.__reduce_ex__ = lambda protocol: (_received, (mark, launch, fake, backward))
     return operator
+
+# %% ../../nbs/blocks/kernels.ipynb #7c31aa18
+class _Operators:
+    "The operators of this process by their mark"
+
+    def __init__(self):
+        self.known: WeakValueDictionary[str, Callable] = WeakValueDictionary()
+        self.lock = threading.Lock()
+
+    def __digest__(self) -> str:  # which of them were made already is no part of what runs
+        return "operators"
+
+
+_OPERATORS = _Operators()
+
+
+def _received(mark: str, *made_of: Callable) -> Callable:
+    "The operator of another process"
+    with _OPERATORS.lock:
+        _OPERATORS.known[mark] = operator = _OPERATORS.known.get(mark) or _register(*made_of)
+    return operator
+
+
+_OPTIONS = ("version", "do_not_specialize", "do_not_specialize_on_alignment", "debug", "noinline")
+
+
+def _pack_kernel(kernel) -> tuple:
+    return functools.partial(jit, **{name: getattr(kernel, name) for name in _OPTIONS}), (kernel.fn,)
+
+
+if HAS_TRITON:
+    copyreg.pickle(triton.JITFunction, _pack_kernel)
 
 # %% ../../nbs/blocks/kernels.ipynb #88af91b1
 def _map(function: Callable, value):

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 import cloudpickle
 import numpy as np
-from .digest import IGNORED, Reach
+from .digest import IGNORED, Reach, walk
 from .settings import Settings, find_root, require, versions, write_atomic
 
 # %% ../../nbs/book/arms.ipynb #da838eb3
@@ -222,17 +222,25 @@ def _write_record(path: Path, record: dict, large: Mapping[str, np.ndarray]) -> 
     return record
 
 # %% ../../nbs/book/arms.ipynb #77813566
+def _read_json(path: Path) -> dict | None:
+    "A record without its arrays; None when it is damaged or of another version, which is said"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in ("arm", "value", "data", "stamp") if name not in record]:
+            raise ValueError(f"without {', '.join(missing)}")
+    except (ValueError, TypeError) as error:
+        warnings.warn(f"{path.name} is damaged and is made anew: {error}", stacklevel=2)
+        return None
+    return record
+
+
 def _read_record(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
     "A record and its arrays; None when there is none or it is damaged, which is said"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if "arrays" not in record:
-            return record, {}
+        if (record := _read_json(path)) is None or "arrays" not in record:
+            return record and (record, {})
         raw = path.with_suffix(f".{record['arrays'][:12]}.safetensors").read_bytes()
     except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        warnings.warn(f"{path.name} is damaged and is made anew: {error}", stacklevel=2)
         return None
     if _sha256(raw) != record["arrays"]:
         warnings.warn(f"{path.name}: its arrays are damaged and are made anew", stacklevel=2)
@@ -316,7 +324,7 @@ class Arm:
 
     def key(self, *args: Any, **kwargs: Any) -> str:  # 32 hexadecimal digits
         "Digest of what runs, its arguments, and the profile, seed and kind of device"
-        return _key_of(self, Reach()(self.function), args, kwargs)
+        return _key_of(self, walk(self.function)[1], args, kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # what the function returns
         "The kept result, or a new one"
@@ -440,7 +448,7 @@ def _many(arm: Arm, calls: list[Mapping[str, Any]], jobs: int | None, desc: str)
     from joblib import Parallel, delayed
     from tqdm import tqdm
 
-    runs = Reach()(arm.function)
+    runs = walk(arm.function)[1]
     keys = [_key_of(arm, runs, (), call) for call in calls]
     found = {key: _look_up(arm, key) for key in dict.fromkeys(keys)}
     missing = {key: call for key, call in zip(keys, calls, strict=True) if found[key] is None}
@@ -469,15 +477,24 @@ def _elsewhere(arm: Arm, key: str, call: Mapping[str, Any]) -> tuple[str, Mappin
 # %% ../../nbs/book/arms.ipynb #e6a25278
 def _pack(arm: Arm) -> dict[str, Any]:
     "What a worker needs of an arm"
-    reach = Reach()
-    reach(arm.function)
+    reach, _ = walk(arm.function)
     home = {"chapter": arm.arms.chapter, "settings": arm.arms.settings}
-    return home | {"function": arm.function, "pages": reach.pages}
+    return {"pages": _Pages(reach.pages)} | home | {"function": arm.function}
+
+
+class _Pages(dict):
+    "Texts of cells, which a kernel of Triton asks for as soon as it arrives"
+
+    def __reduce__(self) -> tuple:
+        return _at_hand, (dict(self),)
+
+
+def _at_hand(pages: Mapping[str, str]) -> None:
+    for filename, text in pages.items():
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
 def _unpack(packed: Mapping[str, Any]) -> Arm:
-    for filename, text in packed["pages"].items():
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     return Arm(packed["function"], Arms(packed["chapter"], settings=packed["settings"]))
 
 
@@ -540,9 +557,8 @@ def finished_arms(
     *, settings: Settings,  # whose cache, and which profile
 ) -> list[dict]:         # records of that profile
     "All arms that the cache holds for a chapter, whatever code they were made with"
-    paths = sorted((settings.cache / "arms" / chapter).glob("*.json"))
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [record for record in records if record["stamp"]["profile"] == settings.profile]
+    found = (_read_json(path) for path in sorted((settings.cache / "arms" / chapter).glob("*.json")))
+    return [record for record in found if record and record["stamp"]["profile"] == settings.profile]
 
 # %% ../../nbs/book/arms.ipynb #f8e6a1c1
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _stored(
 ) -> dict | None:       # its ledger; None when there is none
     from weightbook.book.ledger import load_ledgers
 
-    return next((ledger for ledger in load_ledgers(folder) if ledger["chapter"] == name), None)
+    return next(iter(load_ledgers(folder, chapter=name)), None)
 
 # %% ../../nbs/book/cli.ipynb #3755d5de
 _OneOrAll = Annotated[str | None, typer.Argument(help="A chapter's name, such as wina; none: all chapters.")]
@@ -164,7 +164,8 @@ def show_ledger(
     from weightbook.book.ledger import VERDICTS, load_ledgers, summary
 
     with _usage():
-        path, ledgers = chapter and find_notebook(chapter), load_ledgers()
+        path = chapter and find_notebook(chapter)
+        ledgers = [] if path else load_ledgers()
     if path is None:
         counts = summary(ledgers)
         rows = [(name, *map(str, c.values()))

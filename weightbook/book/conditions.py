@@ -289,11 +289,17 @@ def below(
     says: str = "",  # the claim in words, put before the numbers
 ) -> Condition:
     "True if the whole interval lies below `bound`, false if it lies at or above it"
+    return _beyond("below", -1, gap, bound, says, control, without_control)
+
+
+def _beyond(word: str, sign: int, gap: Any, bound: Any, says: str, control: Any, without: Any) -> Condition:
+    "Whether a whole interval lies on one side of a bound; `sign` 1: above"
     def judge(found: Estimate) -> tuple[State, str, str]:
         edge = _bound(found, bound)
-        return _side(found, found.high < edge, found.low >= edge), _named(found), f"below {edge:g}"
+        near, far = (found.low, found.high)[::sign]
+        return _side(found, sign * near > sign * edge, sign * far <= sign * edge), _named(found), f"{word} {edge:g}"
 
-    return _conclude(judge, _interval("gap", gap), says, _optional(control), without_control)
+    return _conclude(judge, _interval("gap", gap), says, _optional(control), without)
 
 # %% ../../nbs/book/conditions.ipynb #4189cbd8
 def above(
@@ -304,11 +310,7 @@ def above(
     says: str = "",  # the claim in words, put before the numbers
 ) -> Condition:
     "True if the whole interval lies above `bound`, false if it lies at or below it"
-    def judge(found: Estimate) -> tuple[State, str, str]:
-        edge = _bound(found, bound)
-        return _side(found, found.low > edge, found.high <= edge), _named(found), f"above {edge:g}"
-
-    return _conclude(judge, _interval("gap", gap), says, _optional(control), without_control)
+    return _beyond("above", 1, gap, bound, says, control, without_control)
 
 # %% ../../nbs/book/conditions.ipynb #1b26d13f
 def _interval(name: str, value: Any) -> Estimate:
@@ -443,9 +445,14 @@ def at_most(
     says: str = "",  # the claim in words
 ) -> Condition:
     "True if no number is above its bound"
+    return _bounded("≤", np.less_equal, x, bound, says, control, without_control)
+
+
+def _bounded(sign: str, test: Callable, x: Any, bound: Any, says: str, control: Any, without: Any) -> Condition:
+    "Whether every number is on the right side of its bound"
     limits, words = _limits("bound", bound)
-    judge = lambda found: _entries("x", _exact("x", found), lambda v: v <= limits, f"≤ {words}")
-    return _conclude(judge, x, says, control, without_control)
+    judge = lambda found: _entries("x", _exact("x", found), lambda v: test(v, limits), f"{sign} {words}")
+    return _conclude(judge, x, says, control, without)
 
 # %% ../../nbs/book/conditions.ipynb #faea3f1a
 def at_least(
@@ -459,9 +466,7 @@ def at_least(
     says: str = "",  # the claim in words
 ) -> Condition:
     "True if no number is below its bound"
-    limits, words = _limits("bound", bound)
-    judge = lambda found: _entries("x", _exact("x", found), lambda v: v >= limits, f"≥ {words}")
-    return _conclude(judge, x, says, control, without_control)
+    return _bounded("≥", np.greater_equal, x, bound, says, control, without_control)
 
 # %% ../../nbs/book/conditions.ipynb #9106cd95
 def all_of(

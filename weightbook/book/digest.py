@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'plain', 'CannotDigest', 'ChangedSince', 'tree_of', 'loaded_names', 'dotted_names', 'is_ours', 'Reach',
-           'page_imports', 'page_digest']
+           'walk', 'page_imports', 'page_digest']
 
 # %% ../../nbs/book/digest.ipynb #720d31ca
 import ast
@@ -16,8 +16,10 @@ import dis
 import enum
 import functools
 import hashlib
+import importlib
 import inspect
 import linecache
+import operator
 import os
 import re
 import site
@@ -158,6 +160,25 @@ def dotted_names(
             found.add((at.id, *reversed(parts)))
     return sorted(found)
 
+# %% ../../nbs/book/digest.ipynb #092299b6
+def _imports_of(tree: ast.AST) -> dict[str, tuple[str, str | None]]:
+    "What is imported from this package: name -> module, name in it (None: the module itself)"
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weightbook":
+            found |= {a.asname or a.name: (node.module, a.name) for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.asname or a.name: (a.name, None) for a in node.names if a.name.startswith("weightbook.")}
+    return found
+
+
+def _imported(module: str, name: str | None) -> Any:
+    "A module of ours, or what it holds under a name"
+    loaded = importlib.import_module(module)
+    if name is not None and not hasattr(loaded, name):
+        importlib.import_module(f"{module}.{name}")
+    return loaded if name is None else getattr(loaded, name)
+
 # %% ../../nbs/book/digest.ipynb #b3527a2e
 _PLACES = (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
 _FOREIGN = tuple(os.path.realpath(place) + os.sep for place in _PLACES if place)
@@ -200,11 +221,15 @@ IGNORED = {"jobs", "n_jobs", "workers", "progress", "verbose", "JOBS", "N_JOBS"}
 # %% ../../nbs/book/digest.ipynb #d50c6bc7
 def _sha(*parts: Any) -> str:
     "32 hexadecimal digits over parts that are text, bytes, or print as what they are"
-    digest = hashlib.sha256()
+    return _hashed(hashlib.sha256(), *parts).hexdigest()[:32]
+
+
+def _hashed(digest: Any, *parts: Any) -> Any:
+    "A digest with some parts more"
     for part in parts:
         raw = part if isinstance(part, bytes) else str(part).encode()
         digest.update(len(raw).to_bytes(8, "big") + raw)
-    return digest.hexdigest()[:32]
+    return digest
 
 # %% ../../nbs/book/digest.ipynb #f17c8ba9
 class Reach:
@@ -219,12 +244,16 @@ class Reach:
         self.pages: dict[str, str] = {}    # file name of a notebook's cell -> its text
         self._known: dict[int, tuple[Any, str]] = {}
         self._open: list[Any] = []
+        self._states: dict[str, Any] = {}  # file name -> `_state_of` it, asked once a walk
+        self._seen: dict[int, tuple[Any, tuple]] | None = None  # every thing on the way, and its `_links`
 
     def __call__(
         self,
         thing: Any,  # a function, a class, a module or a value
     ) -> str:        # 32 hexadecimal digits
         "The digest of a thing; `CannotDigest` when it has no content"
+        if self._seen is not None and type(thing) not in _SIMPLE and id(thing) not in self._seen:
+            self._seen[id(thing)] = thing, _links(thing, self)
         if not isinstance(thing, types.FunctionType | type):
             return _digest_value(thing, self)
         if id(thing) in self._known:
@@ -239,6 +268,23 @@ class Reach:
         self._known[id(thing)] = thing, found
         return found
 
+    def written(self, f: types.FunctionType) -> "_Written":
+        "What is written of a function, read again only when its file is another"
+        code = f.__code__
+        if (name := code.co_filename) not in self._states:
+            self._states[name] = _state_of(name)
+        known = _WRITTEN.get(id(code))
+        if known is None or known.code is not code or known.state != self._states[name]:
+            known = _WRITTEN[id(code)] = _read(code, f.__globals__, self._states[name])
+        return known
+
+    def holds(self) -> bool:  # False: something was put in the place of something, or a file was written
+        "Whether all that this walk came by is as it was"
+        if any(_state_of(name) != state for name, state in self._states.items()):
+            return False
+        return all(len(now := _links(thing, self)) == len(links) and all(map(operator.is_, now, links))
+                   for thing, links in self._seen.values())
+
 # %% ../../nbs/book/digest.ipynb #f291b539
 def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     "A function: its tree, defaults, closure, and what its names lead to"
@@ -247,18 +293,18 @@ def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     if not is_ours(code.co_filename):
         inner = getattr(f, "__wrapped__", None)
         return _sha("foreign", code.co_qualname, f.__module__ if inner is None else reach(inner))
-    tree = tree_of(code, f.__globals__)
+    written = reach.written(f)
     reach.names[f"{f.__module__}.{f.__qualname__}"] = f
-    if not os.path.exists(code.co_filename):
-        reach.pages[code.co_filename] = _text_of(code, f.__globals__)[0]
+    if written.page is not None:
+        reach.pages[code.co_filename] = written.page
     defaults = [reach(value) for value in f.__defaults__ or ()]
     keywords = [(name, reach(value))
                 for name, value in sorted((f.__kwdefaults__ or {}).items()) if name not in IGNORED]
     cells = sorted(zip(code.co_freevars, f.__closure__ or (), strict=True))
     closure = [(name, reach(_content(cell))) for name, cell in cells if name not in IGNORED]
-    names = dotted_names(tree, loaded_names(code) - IGNORED)
-    followed = [(*parts, _follow(parts, f.__globals__, reach)) for parts in names]
-    return _sha("function", plain(_without_defaults(tree)), defaults, keywords, closure, followed)
+    followed = [(*parts, _follow(parts, f.__globals__, reach)) for parts in written.names]
+    followed += [(*parts, _follow(parts, sys.modules, reach)) for parts in written.inner]
+    return _hashed(written.hash.copy(), defaults, keywords, closure, followed).hexdigest()[:32]
 
 # %% ../../nbs/book/digest.ipynb #2df62b1e
 def _without_defaults(tree: ast.AST) -> ast.AST:
@@ -268,6 +314,48 @@ def _without_defaults(tree: ast.AST) -> ast.AST:
     bare.args.defaults, bare.args.kw_defaults = [], []
     return bare
 
+# %% ../../nbs/book/digest.ipynb #2df62b21
+@dataclasses.dataclass(frozen=True)
+class _Written:
+    "What of a function stays while its file does"
+
+    code: types.CodeType           # kept, so that its id is nobody else's
+    state: Any                     # of its file
+    hash: Any                      # its tree, hashed
+    names: list[tuple[str, ...]]   # what it reads
+    inner: list[tuple[str, ...]]   # what it imports of ours for itself, and reads
+    page: str | None               # text of the cell, None when a file on disk holds it
+
+
+_WRITTEN: dict[int, _Written] = {}
+
+# %% ../../nbs/book/digest.ipynb #2df62b22
+def _state_of(filename: str) -> Any:
+    "What is another when a file, or the text of a cell, is another"
+    try:
+        found = os.stat(filename)
+    except (OSError, ValueError):
+        return linecache.cache.get(filename)
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def _read(code: types.CodeType, space: dict, state: Any) -> _Written:
+    "Read what is written of a function"
+    tree = tree_of(code, space)
+    start = _hashed(hashlib.sha256(), "function", plain(_without_defaults(tree)))
+    page = None if os.path.exists(code.co_filename) else _text_of(code, space)[0]
+    if len(_WRITTEN) > 20_000:  # of a kernel whose cells are run again and again
+        _WRITTEN.clear()
+    names = dotted_names(tree, loaded_names(code) - IGNORED)
+    return _Written(code, state, start, names, _inner_names(tree), page)
+
+
+def _inner_names(tree: ast.AST) -> list[tuple[str, ...]]:
+    "What a function imports of ours and reads, by module, such as (weightbook.book, bench, time_pairs)"
+    places = _imports_of(tree).items()
+    imports = {name: place for name, place in places if isinstance(_imported(*place), types.ModuleType)}
+    return [(*filter(None, imports[root]), *rest) for root, *rest in dotted_names(tree, set(imports))]
+
 # %% ../../nbs/book/digest.ipynb #71f8e9f8
 def _content(cell: Any) -> Any:
     try:
@@ -276,20 +364,32 @@ def _content(cell: Any) -> Any:
         return "an empty cell"
 
 # %% ../../nbs/book/digest.ipynb #3c5e74ee
-def _follow(parts: tuple[str, ...], space: dict, reach: Reach) -> str:
-    "The digest of what a dotted name stands for"
-    root, *rest = parts
-    if root not in space:
-        return "builtin" if hasattr(builtins, root) else "undefined"
-    thing = space[root]
-    for name in rest:
+class _Word(str):
+    "What stands for a name with nothing to follow"
+
+
+_BUILTIN_NAME, _UNDEFINED, _OF_MODULE = _Word("builtin"), _Word("undefined"), _Word("of the module")
+
+
+def _resolve(parts: tuple[str, ...], space: dict) -> Any:
+    "What a dotted name stands for"
+    thing = space.get(parts[0], _UNDEFINED)
+    if thing is _UNDEFINED:
+        return _BUILTIN_NAME if hasattr(builtins, parts[0]) else thing
+    for name in parts[1:]:
         if not isinstance(thing, types.ModuleType) or not _module_is_ours(thing):
             break
         if name.startswith("__"):  # such as `__file__`: where a checkout lies is no part of what runs
-            return "of the module"
+            return _OF_MODULE
         thing = getattr(thing, name, "undefined")
+    return thing
+
+
+def _follow(parts: tuple[str, ...], space: dict, reach: Reach) -> str:
+    "The digest of what a dotted name stands for"
+    thing = _resolve(parts, space)
     try:
-        return reach(thing)
+        return str(thing) if type(thing) is _Word else reach(thing)
     except CannotDigest as error:
         raise CannotDigest(f"`{'.'.join(parts)}`: {error}") from None
 
@@ -461,6 +561,68 @@ def _digest_value(value: Any, reach: Reach) -> str:
     raise CannotDigest(f"a {kind.__module__}.{kind.__qualname__} has no content to digest; "
                        "make it inside the arm, or pass what it is made from as an argument")
 
+# %% ../../nbs/book/digest.ipynb #4eb55502
+_SIMPLE = {bool, int, float, complex, str, bytes, type(None), range}
+
+
+def _links(thing: Any, reach: Reach) -> tuple:
+    "What a thing's digest rests on, one step deep"
+    if isinstance(thing, types.FunctionType):
+        return _links_of_function(thing, reach)
+    if isinstance(thing, type):
+        return (*thing.__bases__, *vars(thing), *vars(thing).values()) if _class_is_ours(thing) else ()
+    if isinstance(thing, types.ModuleType):
+        return (*vars(thing), *vars(thing).values()) if _module_is_ours(thing) else ()
+    if isinstance(thing, Mapping):
+        return (*thing, *thing.values())
+    if isinstance(thing, tuple | list | Set):
+        return tuple(thing)
+    if isinstance(thing, contextvars.ContextVar):
+        return (thing.get(None),)
+    return _links_of_object(thing)
+
+# %% ../../nbs/book/digest.ipynb #4eb55503
+def _links_of_function(f: types.FunctionType, reach: Reach) -> tuple:
+    if not is_ours(f.__code__.co_filename):
+        return f.__code__, getattr(f, "__wrapped__", None)
+    keywords = f.__kwdefaults__ or {}
+    fixed = (f.__code__, f.__defaults__, *keywords, *keywords.values(), *map(_content, f.__closure__ or ()))
+    written = reach.written(f)
+    return (*fixed, *(_resolve(parts, f.__globals__) for parts in written.names),
+            *(_resolve(parts, sys.modules) for parts in written.inner))
+
+
+def _links_of_object(thing: Any) -> tuple:
+    kind, reach = type(thing), Reach(lenient=True)
+    if content := _array(thing, reach) or _tensor(thing, reach):
+        return (sys.intern(content),)  # equal texts are one object
+    if hasattr(kind, "__digest__"):
+        found = thing.__digest__()
+        return (sys.intern(reach(found)) if isinstance(found, str | tuple) else found,)
+    slots = [getattr(thing, name, None) for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
+    wrapped = [getattr(thing, name, None) for name in ("__wrapped__", "fn", "_init_fn")]
+    own = getattr(thing, "__dict__", {}) if _class_is_ours(kind) or dataclasses.is_dataclass(thing) else {}
+    parts = (thing.func, *thing.args, *thing.keywords.values()) if kind is functools.partial else ()
+    return (*parts, *own, *own.values(), *slots, *wrapped)
+
+# %% ../../nbs/book/digest.ipynb #4eb55504
+_WALKS: dict[int, tuple[Callable, Reach, str]] = {}
+
+
+def walk(
+    function: Callable,  # of ours
+) -> tuple[Reach, str]:  # what it reaches, and its digest
+    "The digest of a function, from the last walk as long as that holds"
+    known = _WALKS.pop(id(function), None)
+    if known is None or known[0] is not function or not known[1].holds():
+        reach = Reach()
+        reach._seen = {}
+        known = function, reach, reach(function)
+    while len(_WALKS) >= 256:  # a walk keeps what it came by
+        del _WALKS[next(iter(_WALKS))]
+    _WALKS[id(function)] = known
+    return known[1:]
+
 # %% ../../nbs/book/digest.ipynb #7fa22e96
 def page_imports(
     sources: Sequence[str],  # code cells
@@ -469,15 +631,9 @@ def page_imports(
     found = {}
     for source in sources:
         try:
-            tree = ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M))
+            found |= _imports_of(ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M)))
         except SyntaxError:
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weightbook":
-                found |= {a.asname or a.name: (node.module, a.name) for a in node.names}
-            elif isinstance(node, ast.Import):
-                found |= {a.asname or a.name: (a.name, None)
-                          for a in node.names if a.name.startswith("weightbook.")}
     return found
 
 # %% ../../nbs/book/digest.ipynb #f34820bf
@@ -485,14 +641,8 @@ def page_digest(
     sources: Sequence[str],  # code cells
 ) -> str:                    # 32 hexadecimal digits
     "A digest of what the cells of a page reach of this package, as it is loaded in this process"
-    import importlib
-
-    space, reach, used = {}, Reach(lenient=True), set()
-    for name, (module, attribute) in page_imports(sources).items():
-        loaded = importlib.import_module(module)
-        if attribute is not None and not hasattr(loaded, attribute):
-            importlib.import_module(f"{module}.{attribute}")
-        space[name] = loaded if attribute is None else getattr(loaded, attribute)
+    reach, used = Reach(lenient=True), set()
+    space = {name: _imported(*place) for name, place in page_imports(sources).items()}
     for source in sources:
         try:
             used |= set(dotted_names(ast.parse(re.sub(r"^\s*[%!].*$", "", source, flags=re.M)), set(space)))

@@ -9,6 +9,7 @@ __all__ = ['PALETTE', 'use_style', 'style_of', 'plot_band', 'paper_line', 'group
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import cycle, islice
 
 import numpy as np
@@ -60,11 +61,14 @@ def use_style() -> None:
     mpl.rcParams.update(_RC)
     mpl.rcParams["axes.prop_cycle"] = (cycler(color=_CYCLE)
                                        + cycler(linestyle=list(islice(cycle(_LINES), len(_CYCLE)))))
-    _SEEN.clear()
+    _place.cache_clear()
     _use_inline_svg()
 
 # %% ../../nbs/book/figures.ipynb #e1fec499
-_SEEN: dict[str, dict] = {}
+@cache
+def _place(label: str) -> int:
+    "How many labels came before"
+    return _place.cache_info().currsize
 
 
 def _use_inline_svg() -> None:
@@ -86,11 +90,9 @@ def style_of(
     label: str,  # what the legend calls the series
 ) -> dict:       # keys color, marker, linestyle: keyword arguments of `ax.plot`
     "The look of `label`, the same from its first call until the next `use_style()`"
-    if label not in _SEEN:
-        n = len(_SEEN)
-        cycles = {"color": _CYCLE, "marker": _MARKERS, "linestyle": _LINES}
-        _SEEN[label] = {key: looks[n % len(looks)] for key, looks in cycles.items()}
-    return dict(_SEEN[label])
+    cycles = {"color": _CYCLE, "marker": _MARKERS, "linestyle": _LINES}
+    return {key: looks[_place(label) % len(looks)] for key, looks in cycles.items()}
+
 
 # %% ../../nbs/book/figures.ipynb #217725a5
 def plot_band(
@@ -183,8 +185,7 @@ def _bar_values(label: str, values, count: int) -> np.ndarray:
 
 def _hatch_of(label: str) -> str:
     "The hatch that belongs to a label, in the order in which labels were first seen"
-    style_of(label)
-    return _HATCHES[list(_SEEN).index(label) % len(_HATCHES)]
+    return _HATCHES[_place(label) % len(_HATCHES)]
 
 # %% ../../nbs/book/figures.ipynb #09f41458
 def _bar_errors(label: str, errors: Mapping[str, Sequence] | None, count: int) -> np.ndarray | None:

@@ -409,12 +409,13 @@ def _arms_stamp(arms: Any) -> dict[str, Any] | None:
 # %% ../../nbs/book/ledger.ipynb #449baa10
 def load_ledgers(
     folder: str | Path | None = None,  # where the JSON files are; None: `nbs/ledger` of the repository
+    *, chapter: str = "*",  # its name: no other file is read
 ) -> list[dict]:  # in the order of the chapters; see `Ledger.save` for the keys
     "The stored ledgers, ours or those of another machine; ValueError if a file is not a ledger"
     folder = checkout() / "nbs" / "ledger" if folder is None else Path(folder)
     order = [chapter_name(path) for path in chapters()] if find_root() else []
     rank = {name: place for place, name in enumerate(order)}
-    ledgers = [_validated(path.read_text(encoding="utf-8"), path) for path in sorted(folder.glob("*.json"))]
+    ledgers = [_validated(path.read_text(encoding="utf-8"), path) for path in sorted(folder.glob(f"{chapter}.json"))]
     return sorted(ledgers, key=lambda ledger: rank.get(ledger["chapter"], len(rank)))
 
 # %% ../../nbs/book/ledger.ipynb #b4f71fd8

@@ -302,8 +302,7 @@ def _transaction(path: Path, settings: Settings) -> Iterator[_Stage]:
 # %% ../../nbs/book/run.ipynb #cd614b74
 def _staged_ledger(folder: Path, chapter: str) -> dict | None:
     "The ledger that the run has written, if any"
-    found = [ledger for ledger in load_ledgers(folder / "nbs" / "ledger") if ledger["chapter"] == chapter]
-    return found[0] if found else None
+    return next(iter(load_ledgers(folder / "nbs" / "ledger", chapter=chapter)), None)
 
 
 # %% ../../nbs/book/run.ipynb #11e7508b
