@@ -2740,6 +2740,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'weightbook/weighting/weighted_cfm.py'),
                                                    'weightbook.weighting.weighted_cfm._half_sweep': ( 'weighting/weighted_cfm.html#_half_sweep',
                                                                                                       'weightbook/weighting/weighted_cfm.py'),
+                                                   'weightbook.weighting.weighted_cfm._image_factor': ( 'weighting/weighted_cfm.html#_image_factor',
+                                                                                                        'weightbook/weighting/weighted_cfm.py'),
                                                    'weightbook.weighting.weighted_cfm._log_marginals': ( 'weighting/weighted_cfm.html#_log_marginals',
                                                                                                          'weightbook/weighting/weighted_cfm.py'),
                                                    'weightbook.weighting.weighted_cfm._log_masses': ( 'weighting/weighted_cfm.html#_log_masses',
