@@ -2836,8 +2836,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                   'weightbook/weighting/weighted_cfm.py'),
                                                    'weightbook.weighting.weighted_cfm.image_features': ( 'weighting/weighted_cfm.html#image_features',
                                                                                                          'weightbook/weighting/weighted_cfm.py'),
-                                                   'weightbook.weighting.weighted_cfm.image_loss': ( 'weighting/weighted_cfm.html#image_loss',
-                                                                                                     'weightbook/weighting/weighted_cfm.py'),
                                                    'weightbook.weighting.weighted_cfm.image_splits': ( 'weighting/weighted_cfm.html#image_splits',
                                                                                                        'weightbook/weighting/weighted_cfm.py'),
                                                    'weightbook.weighting.weighted_cfm.integrate': ( 'weighting/weighted_cfm.html#integrate',

@@ -996,35 +996,6 @@ def evaluate_arms(
         rows.append(row)
     return rows
 
-# %% ../../nbs/weighting/01_weighted_cfm.ipynb #b74b49de
-IMAGE_ARMS = ("CFM", "OT-CFM", "W-CFM", "marginal only")
-
-
-@typed
-def image_loss(
-    arm: str,                 # one of `IMAGE_ARMS`
-    eps: float,               # ε of the weights, > 0
-    reservoir: Tensor,        # data for the marginal weights, shape (M, C, H, W)
-) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:  # loss(model, batch), as `fit` wants it
-    "Flow-matching loss of one arm; noise and times from torch's global generator"
-    check_real("eps", eps, low=0, open_low=True), check_tensor("reservoir", reservoir, ndim=4, floating=True, finite=True)
-    check_choice("arm", arm, IMAGE_ARMS)
-    matcher = WeightedConditionalFlowMatcher(
-        eps if arm == "W-CFM" else None, coupling="exact" if arm == "OT-CFM" else "independent"
-    )
-    noise = torch.randn(reservoir.shape, generator=torch.Generator().manual_seed(0)).to(reservoir)
-
-    def loss(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
-        x1 = batch[0]
-        t, x0 = torch.rand(len(x1), device=x1.device), torch.randn_like(x1)
-        t, xt, u, w = matcher.sample_location_and_conditional_flow(x0, x1, t)
-        if arm == "marginal only":
-            far = lambda a, b: torch.logsumexp(-cost_matrix(a, b.to(a)) / eps, dim=1)
-            w = (far(x0, reservoir) + far(x1, noise)).softmax(0) * len(x1)
-        return flow_loss(model(t, xt).float(), u, w)
-
-    return loss
-
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #643f4155
 @typed
 def train_image_arm(
