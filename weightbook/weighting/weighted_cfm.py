@@ -996,6 +996,46 @@ def evaluate_arms(
         rows.append(row)
     return rows
 
+# %% ../../nbs/weighting/01_weighted_cfm.ipynb #41fd6c93
+def _image_factor(arm: str, eps: float, noise: Tensor, data: Tensor) -> Callable[[Tensor, Tensor], Tensor] | None:
+    "Log factor of a pair beside the Gibbs weight, from finite samples of both sides; None: there is none"
+    if arm not in ("marginal only", "W-CFM + potentials"):
+        return None
+    sides = (torch.zeros(len(x)).to(x) for x in (noise, data))
+    phi, psi = sides if arm == "marginal only" else sinkhorn_potentials(noise, data, eps, tol=1e-6)
+    far = lambda points, others, potential: torch.logsumexp(potential - cost_matrix(points, others) / eps, dim=1)
+    sign = 1 if arm == "marginal only" else -1  # a potential of a new point undoes what its side reaches
+    return lambda x0, x1: sign * (far(x0, data.to(x0), psi.to(x0)) + far(x1, noise.to(x1), phi.to(x1)))
+
+# %% ../../nbs/weighting/01_weighted_cfm.ipynb #b74b49de
+IMAGE_ARMS = ("CFM", "OT-CFM", "W-CFM", "marginal only", "W-CFM + potentials")
+
+
+@typed
+def image_loss(
+    arm: str,                 # one of `IMAGE_ARMS`
+    eps: float,               # ε of the weights, > 0
+    reservoir: Tensor,        # data for the marginal weights and the potentials, shape (M, C, H, W)
+) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:  # loss(model, batch), as `fit` wants it
+    "Flow-matching loss of one arm; noise and times from torch's global generator"
+    check_real("eps", eps, low=0, open_low=True), check_tensor("reservoir", reservoir, ndim=4, floating=True, finite=True)
+    check_choice("arm", arm, IMAGE_ARMS)
+    matcher = WeightedConditionalFlowMatcher(
+        eps if arm.startswith("W-CFM") else None, coupling="exact" if arm == "OT-CFM" else "independent"
+    )
+    noise = torch.randn(reservoir.shape, generator=torch.Generator().manual_seed(0)).to(reservoir)
+    factor = _image_factor(arm, eps, noise, reservoir)
+
+    def loss(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
+        x1 = batch[0]
+        t, x0 = torch.rand(len(x1), device=x1.device), torch.randn_like(x1)
+        t, xt, u, w = matcher.sample_location_and_conditional_flow(x0, x1, t)
+        if factor:
+            w = (w.log() + factor(x0, x1)).softmax(0) * len(x1)
+        return flow_loss(model(t, xt).float(), u, w)
+
+    return loss
+
 # %% ../../nbs/weighting/01_weighted_cfm.ipynb #643f4155
 @typed
 def train_image_arm(
