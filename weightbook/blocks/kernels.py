@@ -201,7 +201,7 @@ class _Operators:
 
 _OPERATORS = _Operators()
 
-
+# %% ../../nbs/blocks/kernels.ipynb #12c85e47
 def _received(mark: str, *made_of: Callable) -> Callable:
     "The operator of another process"
     with _OPERATORS.lock:
@@ -211,7 +211,7 @@ def _received(mark: str, *made_of: Callable) -> Callable:
 
 _OPTIONS = ("version", "do_not_specialize", "do_not_specialize_on_alignment", "debug", "noinline")
 
-
+# %% ../../nbs/blocks/kernels.ipynb #aa2f18d7
 def _pack_kernel(kernel) -> tuple:
     return functools.partial(jit, **{name: getattr(kernel, name) for name in _OPTIONS}), (kernel.fn,)
 

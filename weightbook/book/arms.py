@@ -233,7 +233,7 @@ def _read_json(path: Path) -> dict | None:
         return None
     return record
 
-
+# %% ../../nbs/book/arms.ipynb #3e869a52
 def _read_record(path: Path) -> tuple[dict, dict[str, np.ndarray]] | None:
     "A record and its arrays; None when there is none or it is damaged, which is said"
     try:
@@ -481,7 +481,7 @@ def _pack(arm: Arm) -> dict[str, Any]:
     home = {"chapter": arm.arms.chapter, "settings": arm.arms.settings}
     return {"pages": _Pages(reach.pages)} | home | {"function": arm.function}
 
-
+# %% ../../nbs/book/arms.ipynb #323fdd3e
 class _Pages(dict):
     "Texts of cells, which a kernel of Triton asks for as soon as it arrives"
 
@@ -493,7 +493,7 @@ def _at_hand(pages: Mapping[str, str]) -> None:
     for filename, text in pages.items():
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
-
+# %% ../../nbs/book/arms.ipynb #5eb373cc
 def _unpack(packed: Mapping[str, Any]) -> Arm:
     return Arm(packed["function"], Arms(packed["chapter"], settings=packed["settings"]))
 

@@ -291,13 +291,14 @@ def below(
     "True if the whole interval lies below `bound`, false if it lies at or above it"
     return _beyond("below", -1, gap, bound, says, control, without_control)
 
-
+# %% ../../nbs/book/conditions.ipynb #243b853c
 def _beyond(word: str, sign: int, gap: Any, bound: Any, says: str, control: Any, without: Any) -> Condition:
     "Whether a whole interval lies on one side of a bound; `sign` 1: above"
     def judge(found: Estimate) -> tuple[State, str, str]:
         edge = _bound(found, bound)
         near, far = (found.low, found.high)[::sign]
-        return _side(found, sign * near > sign * edge, sign * far <= sign * edge), _named(found), f"{word} {edge:g}"
+        state = _side(found, sign * near > sign * edge, sign * far <= sign * edge)
+        return state, _named(found), f"{word} {edge:g}"
 
     return _conclude(judge, _interval("gap", gap), says, _optional(control), without)
 
@@ -447,8 +448,10 @@ def at_most(
     "True if no number is above its bound"
     return _bounded("≤", np.less_equal, x, bound, says, control, without_control)
 
-
-def _bounded(sign: str, test: Callable, x: Any, bound: Any, says: str, control: Any, without: Any) -> Condition:
+# %% ../../nbs/book/conditions.ipynb #f6cc66ae
+def _bounded(
+    sign: str, test: Callable, x: Any, bound: Any, says: str, control: Any, without: Any
+) -> Condition:
     "Whether every number is on the right side of its bound"
     limits, words = _limits("bound", bound)
     judge = lambda found: _entries("x", _exact("x", found), lambda v: test(v, limits), f"{sign} {words}")

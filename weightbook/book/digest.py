@@ -168,10 +168,11 @@ def _imports_of(tree: ast.AST) -> dict[str, tuple[str, str | None]]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "weightbook":
             found |= {a.asname or a.name: (node.module, a.name) for a in node.names}
         elif isinstance(node, ast.Import):
-            found |= {a.asname or a.name: (a.name, None) for a in node.names if a.name.startswith("weightbook.")}
+            ours = (a for a in node.names if a.name.startswith("weightbook."))
+            found |= {a.asname or a.name: (a.name, None) for a in ours}
     return found
 
-
+# %% ../../nbs/book/digest.ipynb #8ef23f54
 def _imported(module: str, name: str | None) -> Any:
     "A module of ours, or what it holds under a name"
     loaded = importlib.import_module(module)
@@ -268,22 +269,25 @@ class Reach:
         self._known[id(thing)] = thing, found
         return found
 
-    def written(self, f: types.FunctionType) -> "_Written":
-        "What is written of a function, read again only when its file is another"
-        code = f.__code__
-        if (name := code.co_filename) not in self._states:
-            self._states[name] = _state_of(name)
-        known = _WRITTEN.get(id(code))
-        if known is None or known.code is not code or known.state != self._states[name]:
-            known = _WRITTEN[id(code)] = _read(code, f.__globals__, self._states[name])
-        return known
 
-    def holds(self) -> bool:  # False: something was put in the place of something, or a file was written
-        "Whether all that this walk came by is as it was"
-        if any(_state_of(name) != state for name, state in self._states.items()):
-            return False
-        return all(len(now := _links(thing, self)) == len(links) and all(map(operator.is_, now, links))
-                   for thing, links in self._seen.values())
+# %% ../../nbs/book/digest.ipynb #bb2caef2
+def _written_of(reach: Reach, f: types.FunctionType) -> "_Written":
+    "What is written of a function, read again only when its file is another"
+    code = f.__code__
+    if (name := code.co_filename) not in reach._states:
+        reach._states[name] = _state_of(name)
+    known = _WRITTEN.get(id(code))
+    if known is None or known.code is not code or known.state != reach._states[name]:
+        known = _WRITTEN[id(code)] = _read(code, f.__globals__, reach._states[name])
+    return known
+
+
+def _holds(reach: Reach) -> bool:  # False: something was put in the place of something, or a file was written
+    "Whether all that a walk came by is as it was"
+    if any(_state_of(name) != state for name, state in reach._states.items()):
+        return False
+    return all(len(now := _links(thing, reach)) == len(links) and all(map(operator.is_, now, links))
+               for thing, links in reach._seen.values())
 
 # %% ../../nbs/book/digest.ipynb #f291b539
 def _digest_function(f: types.FunctionType, reach: Reach) -> str:
@@ -293,7 +297,7 @@ def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     if not is_ours(code.co_filename):
         inner = getattr(f, "__wrapped__", None)
         return _sha("foreign", code.co_qualname, f.__module__ if inner is None else reach(inner))
-    written = reach.written(f)
+    written = _written_of(reach, f)
     reach.names[f"{f.__module__}.{f.__qualname__}"] = f
     if written.page is not None:
         reach.pages[code.co_filename] = written.page
@@ -338,7 +342,7 @@ def _state_of(filename: str) -> Any:
         return linecache.cache.get(filename)
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
-
+# %% ../../nbs/book/digest.ipynb #9fcab17a
 def _read(code: types.CodeType, space: dict, state: Any) -> _Written:
     "Read what is written of a function"
     tree = tree_of(code, space)
@@ -349,7 +353,7 @@ def _read(code: types.CodeType, space: dict, state: Any) -> _Written:
     names = dotted_names(tree, loaded_names(code) - IGNORED)
     return _Written(code, state, start, names, _inner_names(tree), page)
 
-
+# %% ../../nbs/book/digest.ipynb #55c07396
 def _inner_names(tree: ast.AST) -> list[tuple[str, ...]]:
     "What a function imports of ours and reads, by module, such as (weightbook.book, bench, time_pairs)"
     places = _imports_of(tree).items()
@@ -370,7 +374,7 @@ class _Word(str):
 
 _BUILTIN_NAME, _UNDEFINED, _OF_MODULE = _Word("builtin"), _Word("undefined"), _Word("of the module")
 
-
+# %% ../../nbs/book/digest.ipynb #9662b479
 def _resolve(parts: tuple[str, ...], space: dict) -> Any:
     "What a dotted name stands for"
     thing = space.get(parts[0], _UNDEFINED)
@@ -384,7 +388,7 @@ def _resolve(parts: tuple[str, ...], space: dict) -> Any:
         thing = getattr(thing, name, "undefined")
     return thing
 
-
+# %% ../../nbs/book/digest.ipynb #2c5cc7e6
 def _follow(parts: tuple[str, ...], space: dict, reach: Reach) -> str:
     "The digest of what a dotted name stands for"
     thing = _resolve(parts, space)
@@ -564,7 +568,7 @@ def _digest_value(value: Any, reach: Reach) -> str:
 # %% ../../nbs/book/digest.ipynb #4eb55502
 _SIMPLE = {bool, int, float, complex, str, bytes, type(None), range}
 
-
+# %% ../../nbs/book/digest.ipynb #a88fd398
 def _links(thing: Any, reach: Reach) -> tuple:
     "What a thing's digest rests on, one step deep"
     if isinstance(thing, types.FunctionType):
@@ -587,11 +591,11 @@ def _links_of_function(f: types.FunctionType, reach: Reach) -> tuple:
         return f.__code__, getattr(f, "__wrapped__", None)
     keywords = f.__kwdefaults__ or {}
     fixed = (f.__code__, f.__defaults__, *keywords, *keywords.values(), *map(_content, f.__closure__ or ()))
-    written = reach.written(f)
+    written = _written_of(reach, f)
     return (*fixed, *(_resolve(parts, f.__globals__) for parts in written.names),
             *(_resolve(parts, sys.modules) for parts in written.inner))
 
-
+# %% ../../nbs/book/digest.ipynb #fd9472dd
 def _links_of_object(thing: Any) -> tuple:
     kind, reach = type(thing), Reach(lenient=True)
     if content := _array(thing, reach) or _tensor(thing, reach):
@@ -614,7 +618,7 @@ def walk(
 ) -> tuple[Reach, str]:  # what it reaches, and its digest
     "The digest of a function, from the last walk as long as that holds"
     known = _WALKS.pop(id(function), None)
-    if known is None or known[0] is not function or not known[1].holds():
+    if known is None or known[0] is not function or not _holds(known[1]):
         reach = Reach()
         reach._seen = {}
         known = function, reach, reach(function)

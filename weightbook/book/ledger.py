@@ -415,7 +415,8 @@ def load_ledgers(
     folder = checkout() / "nbs" / "ledger" if folder is None else Path(folder)
     order = [chapter_name(path) for path in chapters()] if find_root() else []
     rank = {name: place for place, name in enumerate(order)}
-    ledgers = [_validated(path.read_text(encoding="utf-8"), path) for path in sorted(folder.glob(f"{chapter}.json"))]
+    paths = sorted(folder.glob(f"{chapter}.json"))
+    ledgers = [_validated(path.read_text(encoding="utf-8"), path) for path in paths]
     return sorted(ledgers, key=lambda ledger: rank.get(ledger["chapter"], len(rank)))
 
 # %% ../../nbs/book/ledger.ipynb #b4f71fd8

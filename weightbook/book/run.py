@@ -200,10 +200,11 @@ def _clean_outputs(nb: dict, root: Path) -> None:
 # %% ../../nbs/book/run.ipynb #b04eeac3
 def _private(root: Path) -> list[str]:
     "Folders of this machine, the innermost first"
-    folders = [Path(p) for p in (root, Path.home(), sys.prefix, tempfile.gettempdir(), *site.getsitepackages())]
-    return sorted({f"{p}{os.sep}" for folder in folders for p in (folder, folder.resolve())}, key=len, reverse=True)
+    named = (root, Path.home(), sys.prefix, tempfile.gettempdir(), *site.getsitepackages())
+    both = {f"{p}{os.sep}" for folder in map(Path, named) for p in (folder, folder.resolve())}
+    return sorted(both, key=len, reverse=True)
 
-
+# %% ../../nbs/book/run.ipynb #9b99b461
 def machine_paths(
     nb: dict,        # a notebook
     root: Path,      # the checkout
@@ -323,8 +324,8 @@ def _stage_notebook(stage: _Stage, nb: dict, seconds: float) -> None:
             f"{path.name}: outputs name folders of this machine, nothing was stored: " + "; ".join(paths))
     mark = stamp(nb, settings=stage.settings, seconds=seconds, **stage.digests)
     clean_nb(nb, allowed_metadata_keys=["weightbook"], clean_ids=False)
-    fill_passport(nb,
-                  Outputs(mark, _staged_cost(stage.folder, chapter), _staged_ledger(stage.folder, chapter)))
+    cost, ledger = _staged_cost(stage.folder, chapter), _staged_ledger(stage.folder, chapter)
+    fill_passport(nb, Outputs(mark, cost, ledger))
     write_notebook(stage.folder / path.relative_to(stage.root), nb)
     if thumbnail := thumbnail_file(path, nb):
         write_atomic(stage.folder / "nbs" / "thumbnails" / thumbnail[0], thumbnail[1])
