@@ -565,7 +565,7 @@ BREAKS = {
             "return back(series.unfold(-1, series.shape[-1] - L + 1, 1))",
             "return back(series.flip(-1).unfold(-1, series.shape[-1] - L + 1, 1))",
         ),
-        ("torch.linalg.vector_norm(V, dim=-2)\n", "torch.linalg.vector_norm(V, dim=-2) ** 2\n"),
+        ("torch.linalg.vector_norm(V, dim=-2)", "torch.linalg.vector_norm(V, dim=-2) ** 2"),
     ],
     7: [
         (
