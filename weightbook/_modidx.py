@@ -1504,6 +1504,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                           'weightbook/estimation/movable_antenna_isac.py'),
                                                             'weightbook.estimation.movable_antenna_isac._inner': ( 'estimation/movable_antenna_isac.html#_inner',
                                                                                                                    'weightbook/estimation/movable_antenna_isac.py'),
+                                                            'weightbook.estimation.movable_antenna_isac._is_scenario': ( 'estimation/movable_antenna_isac.html#_is_scenario',
+                                                                                                                         'weightbook/estimation/movable_antenna_isac.py'),
                                                             'weightbook.estimation.movable_antenna_isac._isotonic': ( 'estimation/movable_antenna_isac.html#_isotonic',
                                                                                                                       'weightbook/estimation/movable_antenna_isac.py'),
                                                             'weightbook.estimation.movable_antenna_isac._line_search': ( 'estimation/movable_antenna_isac.html#_line_search',

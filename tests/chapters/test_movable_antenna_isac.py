@@ -1,4 +1,4 @@
-"""Movable antennas against a conic solver, automatic differentiation, a quadratic program, isotonic regression and brute force."""
+"""Movable antennas against a conic solver, a quadratic program, isotonic regression and brute force."""
 
 import itertools
 import math
@@ -47,7 +47,9 @@ def step_of(s, level: float = 0.1, antennas_at: int = 1):
 # ---- the step of precoders and beam ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("users", "antennas", "N", "level"), [(2, 2, 16, 0.1), (1, 1, 8, 0.5), (3, 2, 16, 1e-3), (2, 3, 12, 0.9)])
+@pytest.mark.parametrize(
+    ("users", "antennas", "N", "level"), [(2, 2, 16, 0.1), (1, 1, 8, 0.5), (3, 2, 16, 1e-3), (2, 3, 12, 0.9)]
+)
 def test_the_exact_step_is_that_of_a_conic_solver(users, antennas, N, level):
     s = scenario(1, N, users, seed=users + N, antennas=antennas)
     H, F, w, tau, power, gamma, weights = step_of(s, level)
@@ -87,7 +89,9 @@ def test_the_tangent_step_is_that_of_a_conic_solver(mode):
     useful = sum(2 * cp.real(np.conj(c[i]) * (rows[0] @ Z[:, i])) - abs(c[i]) ** 2 for i in sent)
     spoils = cp.sum_squares(rows[1:] @ Z) + (0 if joint else cp.sum_squares(rows[:1] @ Z[:, :n]))
     cost = cp.sum_squares(root @ Z) - 2 * cp.real(cp.sum(cp.multiply(G.conj(), Z[:, :n])))
-    wanted = cp.Problem(cp.Minimize(cost), [cp.sum_squares(Z) <= power, useful >= gamma * (spoils + 1)]).solve(solver=cp.CLARABEL)
+    wanted = cp.Problem(cp.Minimize(cost), [cp.sum_squares(Z) <= power, useful >= gamma * (spoils + 1)]).solve(
+        solver=cp.CLARABEL
+    )
     F, w, _ = ma.isac_precoder_update(H, F, w, tau, power, gamma, weights, mode=mode, method="bisection")
     ours = torch.cat([*F, w[:, None]], 1)
     found = ((ours.conj() * (p["Phi"] @ ours)).sum() - 2 * (p["G"].conj() * ours[:, :n]).sum()).real
@@ -99,7 +103,9 @@ def test_both_ways_have_one_fixed_point_and_the_small_basis_changes_nothing():
     H, F, w, tau, power, gamma, weights = step_of(s)
     small, large = (ma.isac_precoder_update(H, F, w, tau, power, gamma, weights, full=full) for full in (False, True))
     assert_close(small[0], large[0], rtol=1e-5)
-    runs = [ma.alternating_isac(s, 0.01, gamma, HALF, move=False, method=m, n_iter=30).wsr for m in ("newton", "bisection")]
+    runs = [
+        ma.alternating_isac(s, 0.01, gamma, HALF, move=False, method=m, n_iter=30).wsr for m in ("newton", "bisection")
+    ]
     assert_close(runs[0], runs[1], rtol=1e-4)
 
 
@@ -169,7 +175,9 @@ def test_rounds_never_fall_and_keep_the_constraints(mode, leak):
     gamma = 0.1 * ma.largest_sinr(s, 0.01)
     r = ma.alternating_isac(s, 0.01, gamma, HALF, n_iter=6, n_starts=2)
     assert (r.history["wsr"].diff(dim=0) > -1e-9).all() and (r.sinr >= gamma * (1 - 1e-6)).all()
-    assert_close(ma._columns(r.F, r.w).abs().square().sum((-2, -1)), torch.full((3,), 0.01, dtype=torch.float64), rtol=1e-6)
+    assert_close(
+        ma._columns(r.F, r.w).abs().square().sum((-2, -1)), torch.full((3,), 0.01, dtype=torch.float64), rtol=1e-6
+    )
     assert_close(r.sinr, ma.sensing_sinr(r.u, r.F, r.w, s), rtol=1e-9)
     assert_close(r.wsr, (r.rates * HALF).sum(-1), rtol=1e-9)
 
@@ -177,13 +185,15 @@ def test_rounds_never_fall_and_keep_the_constraints(mode, leak):
 def test_a_single_antenna_and_user_is_the_matched_filter():
     s = scenario(2, users=1, antennas=1)
     r = ma.alternating_isac(s, 0.01, 0.0, torch.ones(1, dtype=torch.float64), move=False)
-    h = s.channels(ma.start_positions(s, 1)[0]).norm(dim=(-3, -2, -1))
+    h = s.channels(ma.start_positions(s, 1)[0]).flatten(-3).norm(dim=-1)
     assert_close(r.wsr, torch.log2(1 + 0.01 * h**2 / s.noise_var), rtol=1e-6)
 
 
 def test_a_single_user_is_water_filling():
     s = scenario(2, 64, users=1, antennas=3, clutter=None)
-    r = ma.alternating_isac(s, 0.01, 0.0, torch.ones(1, dtype=torch.float64), move=False, start=ma.start_positions(s, 2)[1])
+    r = ma.alternating_isac(
+        s, 0.01, 0.0, torch.ones(1, dtype=torch.float64), move=False, start=ma.start_positions(s, 2)[1]
+    )
     gains = torch.linalg.svdvals(s.channels(r.positions)[:, 0]) ** 2 / s.noise_var
     for wsr, g in zip(r.wsr, gains, strict=True):
         levels = np.linspace(0, 1, 200_001)
@@ -233,8 +243,11 @@ def test_an_instance_does_not_depend_on_its_batch():
 
 def test_single_precision_comes_close():
     s = scenario(2)
-    single = replace(s, **{n: getattr(s, n).float() for n in ("tx", "rx", "users", "target", "clutter", "axes")},
-                     reflection=s.reflection.to(torch.complex64))
+    single = replace(
+        s,
+        **{n: getattr(s, n).float() for n in ("tx", "rx", "users", "target", "clutter", "axes")},
+        reflection=s.reflection.to(torch.complex64),
+    )
     kept = [ma.alternating_isac(v, 0.01, 1.0, HALF, move=False, n_iter=6, tol=1e-4) for v in (s, single)]
     assert kept[1].F.dtype == torch.complex64 and kept[1].wsr.dtype == torch.float32
     assert_close(kept[1].wsr.double(), kept[0].wsr, rtol=2e-3)
@@ -242,7 +255,10 @@ def test_single_precision_comes_close():
 
 def test_starts_repeat_and_results_travel():
     s = scenario(1)
-    a, b = (ma.alternating_isac(s, 0.01, 1.0, HALF, n_iter=2, n_starts=3, generator=torch.Generator().manual_seed(7)) for _ in "ab")
+    a, b = (
+        ma.alternating_isac(s, 0.01, 1.0, HALF, n_iter=2, n_starts=3, generator=torch.Generator().manual_seed(7))
+        for _ in "ab"
+    )
     assert torch.equal(a.positions, b.positions)
     for copy in (pickle.loads(pickle.dumps(a)), deepcopy(a)):
         assert torch.equal(copy.F, a.F)
@@ -262,7 +278,10 @@ def test_workers_give_the_same_numbers():
 @pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_numbers():
     distributed = pytest.importorskip("distributed")
-    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None), parallel_config("dask"):
+    with (
+        distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None),
+        parallel_config("dask"),
+    ):
         assert Parallel()(delayed(_wsr)(N) for N in (8, 12)) == [_wsr(8), _wsr(12)]
 
 
@@ -281,7 +300,9 @@ WORD = "x"
 
 
 def run(**options):
-    return lambda: ma.alternating_isac(**(dict(scenario=TOY, power=0.01, sinr_min=1.0, weights=HALF, n_iter=1) | options))
+    return lambda: ma.alternating_isac(
+        **(dict(scenario=TOY, power=0.01, sinr_min=1.0, weights=HALF, n_iter=1) | options)
+    )
 
 
 BAD = {
@@ -324,9 +345,17 @@ BAD = {
     "start shape": (run(start=X[..., :1, :]), ValueError, "`start`"),
     "no room": (lambda: ma.project_min_spacing(torch.zeros(3), 0.0, 1.0, 0.6), ValueError, "`hi`"),
     "gains": (lambda: ma.water_filling(-torch.ones(2), torch.tensor(1.0), torch.ones(2)), ValueError, "`gains`"),
-    "too many users": (lambda: ma.block_diagonalization(torch.ones(4, 2, 5) + 0j, 1.0, torch.ones(4)), ValueError, "`H`"),
+    "too many users": (
+        lambda: ma.block_diagonalization(torch.ones(4, 2, 5) + 0j, 1.0, torch.ones(4)),
+        ValueError,
+        "`H`",
+    ),
     "multipliers": (lambda: ma.kkt_residual(*STEP[:4], 1.0, 1.0, HALF), TypeError, "`multipliers`"),
-    "derivatives": (lambda: ma.position_gradient(STEP[0], STEP[0][..., None][..., :1, :, :], *STEP[1:3]), ValueError, "`dH`"),
+    "derivatives": (
+        lambda: ma.position_gradient(STEP[0], STEP[0][..., None][..., :1, :, :], *STEP[1:3]),
+        ValueError,
+        "`dH`",
+    ),
 }
 
 test_bad_input = battery.errors(BAD)
