@@ -9,21 +9,21 @@ __all__ = ['nearfield_channel', 'nearfield_channel_grad', 'line_array', 'steerin
            'position_gradient', 'project_min_spacing', 'optimize_positions', 'kkt_residual', 'start_positions',
            'ISACResult', 'alternating_isac', 'race_problem', 'race_arms', 'benchmark']
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d3372a98
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #876c675b
 import math
 from dataclasses import dataclass
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #634467d2
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #1c35b177
 import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #caac5bd2
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #bfca0def
 from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f5f81ffe
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ebf51a8e
 def _points(name: str, value, ndim: int = 2) -> Tensor:
     "Real coordinates, shape (..., 3), or an error that names the argument"
     check_tensor(name, value, min_ndim=ndim, floating=True, finite=True)
@@ -31,7 +31,7 @@ def _points(name: str, value, ndim: int = 2) -> Tensor:
         raise ValueError(f"`{name}` must have shape (..., 3), got {tuple(value.shape)}")
     return value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #94f1dfa9
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ed950ba7
 def _complex(name: str, value, ndim: int) -> Tensor:
     "A complex tensor without NaN, or an error that names the argument"
     check_tensor(name, value, min_ndim=ndim, finite=True)
@@ -39,7 +39,7 @@ def _complex(name: str, value, ndim: int) -> Tensor:
         raise TypeError(f"`{name}` must have a complex dtype, got {value.dtype}")
     return value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #49e1c71c
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2d159bda
 def _distances(rx: Tensor, tx: Tensor, wavelength: float, amplitude: str) -> Tensor:
     "Distances of all pairs, shape (..., M, N), after the arguments were checked"
     _points("rx", rx), _points("tx", tx), _same_lead(rx=rx.shape[:-2], tx=tx.shape[:-2])
@@ -50,7 +50,7 @@ def _distances(rx: Tensor, tx: Tensor, wavelength: float, amplitude: str) -> Ten
         raise ValueError("`rx` must keep a distance from `tx`, got two elements at the same place")
     return d
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7a1964f8
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cc0f4ff3
 def nearfield_channel(
     rx: Tensor,  # receiving elements in m, (..., M, 3)
     tx: Tensor,  # transmitting elements in m, (..., N, 3)
@@ -67,7 +67,7 @@ def nearfield_channel(
         *torch.broadcast_tensors(wavelength / (4 * math.pi * far), -2 * math.pi * d / wavelength)
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6ff8523c
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c29b5169
 def nearfield_channel_grad(
     rx: Tensor,  # receiving elements in m, (..., M, 3)
     tx: Tensor,  # transmitting elements in m, (..., N, 3)
@@ -84,29 +84,29 @@ def nearfield_channel_grad(
     fading = 1 / d if amplitude == "element" else torch.zeros_like(d)
     return h[..., None] * torch.complex(-fading, torch.full_like(d, -2 * math.pi / wavelength)) * (away / d)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #69db1148
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4cad3922
 def line_array(
-    n: int,  # elements
+    n: int,          # elements
     spacing: float,  # in m, > 0
-) -> Tensor:  # float64, (n, 3)
+) -> Tensor:         # float64, (n, 3)
     "A uniform linear array along x, its middle in the origin"
     x = torch.arange(check_integer("n", n, low=1), dtype=torch.float64) - (n - 1) / 2
     return torch.nn.functional.pad(x[:, None] * check_real("spacing", spacing, low=0, open_low=True), (0, 2))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e970ca8a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3884f7a3
 def steering(
-    p: Tensor,  # points in m, (..., 3)
-    elems: Tensor,  # elements of an array in m, (..., N, 3)
+    p: Tensor,          # points in m, (..., 3)
+    elems: Tensor,      # elements of an array in m, (..., N, 3)
     wavelength: float,  # in m, > 0
-) -> Tensor:  # complex, (..., N)
+) -> Tensor:            # complex, (..., N)
     "Near-field steering vectors: the channel from an array to single points"
     return nearfield_channel(_points("p", p, 1)[..., None, :], _points("elems", elems), wavelength)[..., 0, :]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2fbd29c4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a8aaef6e
 def at_angle(
     distance: Tensor | float,  # from the origin in m, > 0, any shape
-    degrees: Tensor | float,  # from broadside, the y axis, towards x
-) -> Tensor:  # float64, (..., 3)
+    degrees: Tensor | float,   # from broadside, the y axis, towards x
+) -> Tensor:                   # float64, (..., 3)
     "Points in the plane of the array, by distance and angle"
     d, a = _real("distance", distance).double(), _real("degrees", degrees).double()
     if not (d > 0).all():
@@ -115,7 +115,7 @@ def at_angle(
     d, a = torch.broadcast_tensors(d, a.deg2rad())
     return torch.stack([d * torch.sin(a), d * torch.cos(a), torch.zeros_like(d)], -1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8c3e481a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #effcbcdd
 def _real(name: str, value) -> Tensor:
     "Finite real numbers as a tensor, or an error that names the argument"
     if (
@@ -129,7 +129,7 @@ def _real(name: str, value) -> Tensor:
         raise ValueError(f"`{name}` must be finite, got {value.tolist()!r:.60}")
     return value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #92869d4b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fbfb4264
 def _same_lead(**shapes) -> torch.Size:
     "The common leading shape, or an error that names the argument which does not fit"
     found = torch.Size(())
@@ -141,14 +141,14 @@ def _same_lead(**shapes) -> torch.Size:
             raise ValueError(said) from None
     return found
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b1d7be73
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ffb76f3a
 def _columns(F: Tensor, w: Tensor) -> Tensor:
     "All beams side by side, (..., N, S), S = K d + 1: those of user 1, user 2, ..., the sensing beam"
     streams = F.movedim(-3, -2).flatten(-2)
     lead = torch.broadcast_shapes(streams.shape[:-2], w.shape[:-1])
     return torch.cat([streams.expand(*lead, *streams.shape[-2:]), w.expand(*lead, -1)[..., None]], -1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #1a57e12e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #26d631c1
 def _received(H: Tensor, F: Tensor, w: Tensor, noise_var: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     "H_k Z, the same without the user's own columns, and the covariances C_k and J_k"
     K, d, Z = F.shape[-3], F.shape[-1], _columns(F, w)
@@ -158,31 +158,31 @@ def _received(H: Tensor, F: Tensor, w: Tensor, noise_var: float) -> tuple[Tensor
     noise = noise_var * torch.eye(H.shape[-2], dtype=HZ.dtype, device=Z.device)
     return HZ, HO, noise + HZ @ HZ.mH, noise + HO @ HO.mH
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c4a6f944
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6ba03adc
 def user_rates(
-    H: Tensor,  # channels, complex, (..., K, M, N)
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
+    H: Tensor,               # channels, complex, (..., K, M, N)
+    F: Tensor,               # precoders, complex, (..., K, N, d)
+    w: Tensor,               # sensing beam, complex, (..., N)
     noise_var: float = 1.0,  # of each receiving antenna, > 0
-) -> Tensor:  # bit/s/Hz, (..., K)
+) -> Tensor:                 # bit/s/Hz, (..., K)
     "Rate of every user, eq. (3)"
     _check_beams(H, F, w, noise_var)
     _, _, C, J = _received(H, F, w, noise_var)
     return (torch.linalg.slogdet(C)[1] - torch.linalg.slogdet(J)[1]) / math.log(2)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #dfd6d707
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0094194c
 def sum_rate(
-    H: Tensor,  # channels, complex, (..., K, M, N)
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
+    H: Tensor,         # channels, complex, (..., K, M, N)
+    F: Tensor,         # precoders, complex, (..., K, N, d)
+    w: Tensor,         # sensing beam, complex, (..., N)
     noise_var: float,  # of each receiving antenna, > 0
-    weights: Tensor,  # of the users, >= 0, (..., K)
-) -> Tensor:  # bit/s/Hz, (...)
+    weights: Tensor,   # of the users, >= 0, (..., K)
+) -> Tensor:           # bit/s/Hz, (...)
     "Weighted sum rate, eq. (3)"
     rates = user_rates(H, F, w, noise_var)
     return (rates * _check_weights(weights, rates.shape[-1])).sum(-1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4af87df7
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d3b77340
 def _check_beams(H, F, w, noise_var) -> None:
     "Refuse channels and beams that do not fit together"
     _complex("H", H, 3), _complex("F", F, 3), _complex("w", w, 1)
@@ -194,7 +194,7 @@ def _check_beams(H, F, w, noise_var) -> None:
         raise ValueError(f"`w` must have {N} entries, one a transmit antenna, got shape {tuple(w.shape)}")
     _same_lead(H=H.shape[:-3], F=F.shape[:-3], w=w.shape[:-1])
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b7c0c682
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ae63313d
 def _check_weights(weights, K: int) -> Tensor:
     "Weights of the users, or an error that says what is wrong"
     check_tensor("weights", weights, min_ndim=1, floating=True, finite=True)
@@ -202,49 +202,47 @@ def _check_weights(weights, K: int) -> Tensor:
         raise ValueError(f"`weights` must be {K} numbers >= 0, not all 0, got {weights.tolist()!r:.60}")
     return weights
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #aae56bf4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6e860927
 @dataclass
 class NearFieldISACScenario:
     "Arrays, users, target and noise; lengths in m, powers in W; leading dimensions of the points are drops"
 
-    tx: Tensor  # transmit array, float, (N, 3)
-    users: Tensor  # centres of the users' regions, (..., K, 3)
-    target: Tensor  # (..., 3)
-    wavelength: float  # > 0
-    rx: Tensor | None = None  # receive array, (R, 3); None: `tx`, full duplex
-    clutter: Tensor | None = None  # other points that reflect, (..., Q, 3)
-    reflection: Tensor | None = None  # complex, of target and clutter, (..., 1 + Q); None: 1 m² each
-    scatterers: Tensor | None = None  # around each user, (..., K, L, 3)
-    scattering: Tensor | None = None  # their complex amplitudes, (..., K, L)
+    tx: Tensor                         # transmit array, float, (N, 3)
+    users: Tensor                      # centres of the users' regions, (..., K, 3)
+    target: Tensor                     # (..., 3)
+    wavelength: float                  # > 0
+    rx: Tensor | None = None           # receive array, (R, 3); None: `tx`, full duplex
+    clutter: Tensor | None = None      # other points that reflect, (..., Q, 3)
+    reflection: Tensor | None = None   # complex, of target and clutter, (..., 1 + Q); None: 1 m² each
+    scatterers: Tensor | None = None   # around each user, (..., K, L, 3)
+    scattering: Tensor | None = None   # their complex amplitudes, (..., K, L)
     self_interference: Tensor | None = None  # complex, (..., R, N); None: 0
-    noise_var: float = 4e-13  # of a user's antenna
-    sensing_noise_var: float = 4e-13  # of a receive element
-    antennas: int = 2  # M, movable antennas a user
-    side: float = 0.0  # A, side of a user's region; 0: 10 wavelengths
-    d_min: float = 0.0  # smallest spacing of a user's antennas; 0: half a wavelength
-    axes: Tensor | None = None  # directions of motion, orthonormal, (1 or 2, 3); None: along x
-    sensing_mode: str = "dedicated"  # useful echo: "dedicated", of w alone; "joint", of all beams
-    amplitude: str = "element"  # as in `nearfield_channel`
+    noise_var: float = 4e-13           # of a user's antenna
+    sensing_noise_var: float = 4e-13   # of a receive element
+    antennas: int = 2                  # M, movable antennas a user
+    side: float = 0.0                  # A, side of a user's region; 0: 10 wavelengths
+    d_min: float = 0.0                 # smallest spacing of a user's antennas; 0: half a wavelength
+    axes: Tensor | None = None         # directions of motion, orthonormal, (1 or 2, 3); None: along x
+    sensing_mode: str = "dedicated"    # useful echo: "dedicated", of w alone; "joint", of all beams
+    amplitude: str = "element"         # as in `nearfield_channel`
 
     def __post_init__(self):
         _check_geometry(self), _check_axes(self), _check_echoes(self), _check_scattering(self)
 
     def points(
-        self,
-        positions: Tensor,  # coordinates in the regions, (..., K, M, D), D axes
-    ) -> Tensor:  # (..., K, M, 3)
+        self, positions: Tensor,  # coordinates in the regions, (..., K, M, D), D axes
+    ) -> Tensor:                  # (..., K, M, 3)
         "Where the antennas are"
         check_tensor("positions", positions, min_ndim=3, floating=True, finite=True)
         return self.users[..., None, :] + positions @ self.axes
 
     def channels(
-        self,
-        positions: Tensor,  # coordinates in the regions, (..., K, M, D)
-    ) -> Tensor:  # complex, (..., K, M, N)
+        self, positions: Tensor,  # coordinates in the regions, (..., K, M, D)
+    ) -> Tensor:                  # complex, (..., K, M, N)
         "The channels of all users: eq. (1), plus scattered paths"
         return _channels(self, self.points(positions))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #956a1231
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #045998df
 def _check_geometry(s: NearFieldISACScenario) -> None:
     "Numbers and points of a scenario; defaults are filled in"
     _points("tx", s.tx), _points("users", s.users), _points("target", s.target, 1)
@@ -257,7 +255,7 @@ def _check_geometry(s: NearFieldISACScenario) -> None:
     s.d_min = check_real("d_min", s.d_min, low=0) or s.wavelength / 2
     s.rx = s.tx if s.rx is None else _points("rx", s.rx)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d4b150f9
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b7d9089e
 def _check_axes(s: NearFieldISACScenario) -> None:
     "Directions of motion, and room for the antennas along a line"
     s.axes = s.tx.new_tensor([[1.0, 0, 0]]) if s.axes is None else _points("axes", s.axes)
@@ -267,7 +265,7 @@ def _check_axes(s: NearFieldISACScenario) -> None:
     if D == 1 and s.side < (s.antennas - 1) * s.d_min * (1 - 1e-12):
         raise ValueError(f"`side` must hold {s.antennas} antennas {s.d_min:.4g} m apart, got {s.side:.4g} m")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #118e04b1
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #67754d78
 def _check_echoes(s: NearFieldISACScenario) -> None:
     "Reflections and leakage of a scenario"
     Q = 0 if s.clutter is None else _points("clutter", s.clutter).shape[-2]
@@ -279,7 +277,7 @@ def _check_echoes(s: NearFieldISACScenario) -> None:
     if leak is not None and _complex("self_interference", leak, 2).shape[-2:] != size:
         raise ValueError(f"`self_interference` must be (..., {size[0]}, {size[1]}), got {tuple(leak.shape)}")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e3e6c70e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #42836d72
 def _check_scattering(s: NearFieldISACScenario) -> None:
     "Scattered paths of a scenario"
     if (s.scatterers is None) != (s.scattering is None):
@@ -293,7 +291,7 @@ def _check_scattering(s: NearFieldISACScenario) -> None:
     if _complex("scattering", s.scattering, 2).shape[-2:] != s.scatterers.shape[-3:-1]:
         raise ValueError(f"`scattering` must be (..., K, L) as `scatterers`, got {tuple(s.scattering.shape)}")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a56f6237
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b5d19045
 def _channels(s: NearFieldISACScenario, points: Tensor, of=nearfield_channel) -> Tensor:
     "`of`, the channel or its derivative, for the direct path and the scattered ones"
     H = of(points, s.tx, s.wavelength, s.amplitude, s.users)
@@ -305,14 +303,14 @@ def _channels(s: NearFieldISACScenario, points: Tensor, of=nearfield_channel) ->
         "...mlc,...ln->...mnc" if of is nearfield_channel_grad else "...ml,...ln->...mn", first, onward
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #56618b6b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8f687f98
 def _is_scenario(scenario) -> NearFieldISACScenario:
     "The scenario, or an error that says what came"
     if not isinstance(scenario, NearFieldISACScenario):
         raise TypeError(f"`scenario` must be a NearFieldISACScenario, got {scenario!r:.60}")
     return scenario
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3f296b92
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #df2ace35
 def _echo_vectors(s: NearFieldISACScenario) -> tuple[Tensor, Tensor]:
     "What leads to target and clutter, (..., 1 + Q, N), and what leads back, (..., 1 + Q, R)"
     points = _is_scenario(s).target[..., None, :]
@@ -321,11 +319,11 @@ def _echo_vectors(s: NearFieldISACScenario) -> tuple[Tensor, Tensor]:
         points = torch.cat([points.expand(*lead, 1, 3), s.clutter.expand(*lead, -1, 3)], -2)
     return tuple(nearfield_channel(points, array, s.wavelength) for array in (s.tx, s.rx))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cbcfad86
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7840afc2
 def sensing_rows(
-    u: Tensor,  # combiner, complex, (..., R), not 0
+    u: Tensor,                        # combiner, complex, (..., R), not 0
     scenario: NearFieldISACScenario,  # gives the echoes
-) -> Tensor:  # complex, (..., 1 + Q, N); with self-interference a row more
+) -> Tensor:                          # complex, (..., 1 + Q, N); with self-interference a row more
     "The rows with which combiner and echoes weigh the beams, the target's first, eq. (4)"
     (a, b), leak = _echo_vectors(scenario), scenario.self_interference
     if _complex("u", u, 1).shape[-1] != b.shape[-1] or not (u != 0).any(-1).all():
@@ -334,7 +332,7 @@ def sensing_rows(
     rows = (scenario.reflection * (b * u).sum(-1))[..., None] * a
     return rows if leak is None else torch.cat([rows, (u @ leak).expand(*rows.shape[:-2], 1, -1)], -2)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #5192d166
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2f7a8ffb
 def _sinr_of(tau: Tensor, F: Tensor, w: Tensor, mode: str) -> Tensor:
     "Sensing SINR from the rows of eq. (4), eq. (5); shape (...)"
     users = (tau[..., None, :, :] @ F).abs().square().sum((-3, -1))
@@ -344,18 +342,18 @@ def _sinr_of(tau: Tensor, F: Tensor, w: Tensor, mode: str) -> Tensor:
         useful, spoils = useful + spoils, torch.zeros_like(spoils)
     return useful / (1 + spoils + users[..., 1:].sum(-1) + beam[..., 1:].sum(-1))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4499442f
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7f4477db
 def sensing_sinr(
-    u: Tensor,  # combiner, complex, (..., R), not 0
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
+    u: Tensor,                        # combiner, complex, (..., R), not 0
+    F: Tensor,                        # precoders, complex, (..., K, N, d)
+    w: Tensor,                        # sensing beam, complex, (..., N)
     scenario: NearFieldISACScenario,  # gives echoes, noise and what counts as useful
-) -> Tensor:  # (...)
+) -> Tensor:                          # (...)
     "Sensing SINR behind the combiner, eq. (5)"
     _complex("F", F, 3), _complex("w", w, 1)
     return _sinr_of(sensing_rows(u, scenario), F, w, scenario.sensing_mode)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a0871d5f
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fab98f70
 def _spoiling(s: NearFieldISACScenario, F: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     "Columns V of the useless echoes in units of the noise, (..., R, n), and b_0, (..., R, 1)"
     (a, b), Z = _echo_vectors(s), _columns(F, w)
@@ -367,26 +365,26 @@ def _spoiling(s: NearFieldISACScenario, F: Tensor, w: Tensor) -> tuple[Tensor, T
         V = torch.cat([V.expand(*leak.shape[:-2], -1, -1), leak], -1)
     return V / math.sqrt(s.sensing_noise_var), b[..., 0, :, None]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #13d4662c
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4342e6ab
 def mvdr_combiner(
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
+    F: Tensor,                        # precoders, complex, (..., K, N, d)
+    w: Tensor,                        # sensing beam, complex, (..., N)
     scenario: NearFieldISACScenario,  # gives echoes, noise and what counts as useful
-) -> Tensor:  # complex, (..., R), norm 1
+) -> Tensor:                          # complex, (..., R), norm 1
     "The combiner with the largest sensing SINR, eq. (6)"
     V, b0 = _spoiling(scenario, _complex("F", F, 3), _complex("w", w, 1))
     inner = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device) + V.mH @ V
     return _unit((b0 - V @ torch.linalg.solve(inner, V.mH @ b0))[..., 0])
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c0789c8e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #481cc06e
 def _unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-30)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f31810ef
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0581f09b
 def wmmse_auxiliaries(
-    H: Tensor,  # channels, complex, (..., K, M, N)
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
+    H: Tensor,               # channels, complex, (..., K, M, N)
+    F: Tensor,               # precoders, complex, (..., K, N, d)
+    w: Tensor,               # sensing beam, complex, (..., N)
     noise_var: float = 1.0,  # of each receiving antenna, > 0
 ) -> tuple[Tensor, Tensor]:  # receivers U, (..., K, M, d), and weight matrices W, (..., K, d, d)
     "The receivers and weights for which the bound touches the rate, eq. (7)"
@@ -395,7 +393,7 @@ def wmmse_auxiliaries(
     W = torch.eye(F.shape[-1], dtype=HF.dtype, device=HF.device) + HF.mH @ torch.linalg.solve(J, HF)
     return torch.linalg.solve(C, HF), (W + W.mH) / 2
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f764ae1d
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e1bb574b
 def _quadratic(H: Tensor, U: Tensor, W: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     "Phi, (..., N, N), and the columns of all G_k side by side, (..., N, K d), eq. (8)"
     V = H.mH @ U
@@ -403,7 +401,7 @@ def _quadratic(H: Tensor, U: Tensor, W: Tensor, weights: Tensor) -> tuple[Tensor
     flat = lambda x: x.movedim(-3, -2).flatten(-2)
     return flat(G) @ flat(V).mH, flat(G)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #43d8ceca
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #1df1473d
 def _basis(H: Tensor, tau: Tensor) -> Tensor:
     "Orthonormal columns that span all rows of channels and echoes, (..., N, r)"
     rows = H.flatten(-3, -2)
@@ -411,7 +409,7 @@ def _basis(H: Tensor, tau: Tensor) -> Tensor:
     rows = torch.cat([x.expand(*lead, *x.shape[-2:]) for x in (rows, tau)], -2)
     return torch.linalg.qr(rows.mH)[0]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #19757494
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a6de3317
 def _subproblem(H, F, w, tau, power, gamma, weights, noise_var, full) -> dict:
     "The matrices of eq. (9) in a basis of the directions that matter, with one leading shape"
     U, W = wmmse_auxiliaries(H, F, w, noise_var)
@@ -423,7 +421,7 @@ def _subproblem(H, F, w, tau, power, gamma, weights, noise_var, full) -> dict:
     parts = {name: x.expand(*lead, *x.shape[-2:]) for name, x in parts.items()}
     return parts | dict(power=power.expand(lead), gamma=gamma.expand(lead))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0c8b0856
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #19954696
 def _sca_beams(Phi, G, t, T, c, gamma, power, nu, joint) -> tuple[Tensor, Tensor]:
     "All beams, (..., r, S), for given nu, with mu from bisection, eq. (10)"
     g = lambda v: v[..., None, None]
@@ -446,7 +444,7 @@ def _sca_beams(Phi, G, t, T, c, gamma, power, nu, joint) -> tuple[Tensor, Tensor
     ]
     return torch.cat(Z, -1), mu
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ba33b9bc
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #79d190c0
 def _bisect(low: float, high: float, steps: int, more, like: Tensor) -> Tensor:
     "The power of ten, from `low` to `high`, above which `more` is false; its upper end"
     low, high = torch.full_like(like, low), torch.full_like(like, high)
@@ -456,7 +454,7 @@ def _bisect(low: float, high: float, steps: int, more, like: Tensor) -> Tensor:
         low, high = torch.where(up, middle, low), torch.where(up, high, middle)
     return 10**high
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8195cce3
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a4eb093d
 def _tangent_slack(Z, t, T, c, gamma, joint) -> Tensor:
     "What is left of the linearised sensing constraint"
     tZ, sent = t.mH @ Z, slice(None) if joint else slice(-1, None)
@@ -464,12 +462,12 @@ def _tangent_slack(Z, t, T, c, gamma, joint) -> Tensor:
     spoils = _inner(Z, T @ Z) + (0 if joint else tZ[..., :-1].abs().square().sum((-2, -1)))
     return useful - gamma * (spoils + 1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #501539fa
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3b2b0359
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     "Real part of the trace of a^H b, shape (...)"
     return (a.conj() * b).sum((-2, -1)).real
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b569c82c
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #efd985f3
 def _bisect_dual(Phi, G, t, T, c, gamma, power, joint) -> tuple[Tensor, Tensor, Tensor]:
     "The tangent problem by nested bisection: beams, mu, nu"
     solve = lambda nu: _sca_beams(Phi, G, t, T, c, gamma, power, nu, joint)
@@ -478,7 +476,7 @@ def _bisect_dual(Phi, G, t, T, c, gamma, power, joint) -> tuple[Tensor, Tensor, 
     nu = torch.where(free, 0.0, _bisect(-30.0, 20.0, 50, short, power))
     return *solve(nu), nu
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c08172b8
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9d385468
 def _sensing_multiplier(Phi: Tensor, t: Tensor, T: Tensor, gamma: Tensor, mu: Tensor) -> Tensor:
     "The root nu of eq. (12) for a given mu, by Newton steps on a concave function"
     g, tol = lambda v: v[..., None, None], 1e3 * torch.finfo(mu.dtype).eps
@@ -492,7 +490,7 @@ def _sensing_multiplier(Phi: Tensor, t: Tensor, T: Tensor, gamma: Tensor, mu: Te
             break
     return 1 / s
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fb5b4809
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b3139664
 def _exact_beams(Phi, G, t, T, gamma, mu, nu) -> dict:
     "Precoders of eq. (11), the beam of eq. (13), and what the Newton step needs"
     g, eye = lambda v: v[..., None, None], torch.eye(Phi.shape[-1], dtype=Phi.dtype, device=Phi.device)
@@ -508,7 +506,7 @@ def _exact_beams(Phi, G, t, T, gamma, mu, nu) -> dict:
         Ai=Ai, Bi=Bi, y=y, x=x, z=z, m=_inner(y, y), F=F, TF=TF, Ty=Ty, spill=spill, room=room, beta2=beta2
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9c919ff0
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #aa83d979
 def _newton_step(q: dict, gamma: Tensor, mu: Tensor, nu: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
     "Residuals log(power / P) and log(nu x), (..., 2), and the Newton step in log mu, log nu"
     E, D, v = q["Bi"] @ q["F"], q["Bi"] @ q["TF"], q["Ai"] @ q["y"]
@@ -532,7 +530,7 @@ def _newton_step(q: dict, gamma: Tensor, mu: Tensor, nu: Tensor, power: Tensor) 
     r = torch.stack([((pF + pw) / power).log(), (nu * q["x"]).log()], -1)
     return r, -torch.linalg.solve(J, r[..., None])[..., 0]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c427c685
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f04f9492
 def _newton_dual(Phi, G, t, T, gamma, power, mu) -> tuple[Tensor, Tensor]:
     "Multipliers of the exact problem: Newton steps in their logarithms within a bracket, else bisection"
     eps, tiny = torch.finfo(mu.dtype).eps, 1e-11 * Phi.diagonal(dim1=-2, dim2=-1).real.sum(-1)
@@ -553,10 +551,9 @@ def _newton_dual(Phi, G, t, T, gamma, power, mu) -> tuple[Tensor, Tensor]:
         nu = torch.where(mu > tiny, nu * step[..., 1].exp(), _sensing_multiplier(Phi, t, T, gamma, mu))
     return _finish(Phi, G, t, T, gamma, power, mu, nu, ~(off < 1e8 * eps))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9889f765
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #02acebe1
 def _finish(Phi, G, t, T, gamma, power, mu, nu, bad) -> tuple[Tensor, Tensor]:
     "Bisect log mu where the Newton steps have not arrived"
-
     def over(m: Tensor) -> Tensor:
         q = _exact_beams(Phi, G, t, T, gamma, m, _sensing_multiplier(Phi, t, T, gamma, m))
         return _inner(q["F"], q["F"]) + q["beta2"] * q["m"] > power
@@ -564,20 +561,20 @@ def _finish(Phi, G, t, T, gamma, power, mu, nu, bad) -> tuple[Tensor, Tensor]:
     mu = torch.where(bad, _bisect(-20.0, 10.0, 60, over, mu), mu) if bad.any() else mu
     return mu, torch.where(bad, _sensing_multiplier(Phi, t, T, gamma, mu), nu)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #acee38bc
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fdb766b1
 def isac_precoder_update(
-    H: Tensor,  # channels, complex, (..., K, M, N)
-    F: Tensor,  # current precoders, complex, (..., K, N, d)
-    w: Tensor,  # current sensing beam, complex, (..., N)
-    tau: Tensor,  # rows of `sensing_rows`, complex, (..., 1 + Q, N)
-    power: Tensor | float,  # largest transmit power in W, > 0
-    sinr_min: Tensor | float,  # smallest sensing SINR, >= 0
-    weights: Tensor,  # of the users, >= 0, (..., K)
+    H: Tensor,                # channels, complex, (..., K, M, N)
+    F: Tensor,                # current precoders, complex, (..., K, N, d)
+    w: Tensor,                # current sensing beam, complex, (..., N)
+    tau: Tensor,              # rows of `sensing_rows`, complex, (..., 1 + Q, N)
+    power: Tensor | float,    # largest transmit power in W, > 0
+    sinr_min: Tensor | float, # smallest sensing SINR, >= 0
+    weights: Tensor,          # of the users, >= 0, (..., K)
     *,
-    noise_var: float = 1.0,  # of a user's antenna, > 0
+    noise_var: float = 1.0,   # of a user's antenna, > 0
     mode: str = "dedicated",  # as `sensing_mode` of the scenario
-    method: str = "auto",  # "newton": exact, for "dedicated"; "bisection": tangent, for both
-    full: bool = False,  # True: work in all N dimensions
+    method: str = "auto",     # "newton": exact, for "dedicated"; "bisection": tangent, for both
+    full: bool = False,       # True: work in all N dimensions
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:  # F, w and multipliers (mu, nu), each (...)
     "One joint step of precoders and sensing beam that never lowers the weighted sum rate, eq. (9)"
     check_choice("mode", mode, ("dedicated", "joint"))
@@ -591,7 +588,7 @@ def isac_precoder_update(
     Z = p["B"] @ Z
     return Z[..., :-1].unflatten(-1, (F.shape[-3], F.shape[-1])).movedim(-2, -3), Z[..., -1], (mu, nu)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0ab1fef8
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cc77cfd8
 def _solved(p: dict, method: str, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
     "Beams and multipliers of a problem of `_subproblem`"
     problem = [p[name] for name in ("Phi", "G", "t", "T")]
@@ -602,7 +599,7 @@ def _solved(p: dict, method: str, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
     q = _exact_beams(*problem, p["gamma"], mu, nu)
     return torch.cat([q["F"], q["beta2"].sqrt()[..., None, None] * q["y"]], -1), mu, nu
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #42c3372e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #95f51ea7
 def _targets(power, sinr_min, like: Tensor) -> tuple[Tensor, Tensor]:
     "Power and threshold as tensors, or an error that names the argument"
     power, gamma = _real("power", power).to(like.real), _real("sinr_min", sinr_min).to(like.real)
@@ -613,12 +610,12 @@ def _targets(power, sinr_min, like: Tensor) -> tuple[Tensor, Tensor]:
         )
     return power, gamma.clamp(min=1e-9)  # eq. (12) has no root at 0, and a beam of -90 dB harms nobody
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0473f8d9
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #074719e7
 def water_filling(
-    gains: Tensor,  # of the streams, 1/W, >= 0, (..., n)
-    power: Tensor,  # to be shared in W, >= 0, (...)
+    gains: Tensor,    # of the streams, 1/W, >= 0, (..., n)
+    power: Tensor,    # to be shared in W, >= 0, (...)
     weights: Tensor,  # of the streams, >= 0, (..., n)
-) -> Tensor:  # powers, (..., n)
+) -> Tensor:          # powers, (..., n)
     "Powers that maximise the weighted sum of log(1 + gain * power), eq. (14)"
     for name, value in dict(gains=gains, power=power, weights=weights).items():
         if (check_tensor(name, value, floating=True, finite=True) < 0).any():
@@ -635,13 +632,13 @@ def water_filling(
     filled = torch.where(used, top * share - cost, 0.0).clamp(min=0)
     return torch.zeros_like(filled).scatter(-1, order.expand(filled.shape), filled)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #db1ffc5a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f6aec845
 def _nulled(H: Tensor, rows: Tensor) -> Tensor:
     "`H` with its rows projected on the null space of `rows`"
     Q = torch.linalg.qr(rows.mH)[0]
     return H - (H @ Q) @ Q.mH
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ea5b1056
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8c7c492b
 def _zero_forcing(H: Tensor) -> tuple[Tensor, Tensor]:
     "Directions that no other user hears, (..., K, N, M), and their singular values, (..., K, M)"
     K, M, N = H.shape[-3:]
@@ -658,7 +655,7 @@ def _zero_forcing(H: Tensor) -> tuple[Tensor, Tensor]:
     floor = 1e3 * torch.finfo(S.dtype).eps * torch.linalg.matrix_norm(H)[..., None]
     return V.mH, torch.where(S > floor, S, 0)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9d32ee82
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9c5e10e5
 def block_diagonalization(
     H: Tensor,  # channels, complex, (..., K, M, N)
     power: Tensor | float,  # in W, > 0
@@ -672,7 +669,7 @@ def block_diagonalization(
         V, S / math.sqrt(noise_var), _targets(power, 0, H)[0], _check_weights(weights, H.shape[-3])
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e5566ab3
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #00527ff5
 def _filled(V: Tensor, S: Tensor, power: Tensor, weights: Tensor) -> Tensor:
     "Zero-forcing precoders of given power"
     lead = _same_lead(H=S.shape[:-2], power=power.shape, weights=weights.shape[:-1])
@@ -681,10 +678,9 @@ def _filled(V: Tensor, S: Tensor, power: Tensor, weights: Tensor) -> Tensor:
     p = water_filling(gains.flatten(-2), power.expand(lead), each.flatten(-2))
     return V * p.unflatten(-1, S.shape[-2:])[..., None, :].sqrt()
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #30658196
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3e607d8a
 def _split_power(s, V, S, beam, power, gamma, weights) -> tuple[Tensor, Tensor, Tensor]:
     "The smallest share of the sensing beam that reaches `gamma`: precoders, beam, whether it does"
-
     def beams(rho: Tensor) -> tuple[Tensor, Tensor]:
         return _filled(V, S, (1 - rho) * power, weights), (rho * power).sqrt()[..., None] * beam
 
@@ -700,7 +696,7 @@ def _split_power(s, V, S, beam, power, gamma, weights) -> tuple[Tensor, Tensor, 
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
     return *beams(high), possible
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7a0a579b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #56bede0a
 def isac_start(
     scenario: NearFieldISACScenario,  # gives the echoes
     H: Tensor,  # channels over the noise's standard deviation, complex, (..., K, M, N)
@@ -724,12 +720,12 @@ def isac_start(
         possible | second,
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6cddeab8
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b93ea3f4
 def largest_sinr(
     scenario: NearFieldISACScenario,  # gives the echoes
-    power: Tensor | float,  # in W, > 0
-    n_iter: int = 20,  # rounds of combiner and beam
-) -> Tensor:  # (...)
+    power: Tensor | float,            # in W, > 0
+    n_iter: int = 20,                 # rounds of combiner and beam
+) -> Tensor:                          # (...)
     "The largest sensing SINR, with all power on the sensing beam, eq. (16)"
     a = _echo_vectors(scenario)[0][..., 0, :].conj()
     power, none = _targets(power, 0, a)[0], a.new_zeros(1, a.shape[-1], 1)
@@ -740,14 +736,14 @@ def largest_sinr(
         w = power.sqrt()[..., None] * _unit(torch.linalg.solve(spoils, tau[..., :1, :].mH)[..., 0])
     return sensing_sinr(mvdr_combiner(none, w, scenario), none, w, scenario)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #724e6aa9
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8b471674
 def position_gradient(
-    H: Tensor,  # channels, complex, (..., K, M, N)
-    dH: Tensor,  # their derivatives by the places, complex, (..., K, M, N, 3)
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
+    H: Tensor,               # channels, complex, (..., K, M, N)
+    dH: Tensor,              # their derivatives by the places, complex, (..., K, M, N, 3)
+    F: Tensor,               # precoders, complex, (..., K, N, d)
+    w: Tensor,               # sensing beam, complex, (..., N)
     noise_var: float = 1.0,  # of each receiving antenna, > 0
-) -> Tensor:  # bit/s/Hz/m, (..., K, M, 3)
+) -> Tensor:                 # bit/s/Hz/m, (..., K, M, 3)
     "Gradient of each user's rate by the places of its own antennas, eq. (18)"
     _check_beams(H, F, w, noise_var)
     if _complex("dH", dH, 4).shape[-4:-1] != H.shape[-3:]:
@@ -756,7 +752,7 @@ def position_gradient(
     Gamma = (torch.linalg.solve(C, HZ) - torch.linalg.solve(J, HO)) @ _columns(F, w).mH[..., None, :, :]
     return 2 / math.log(2) * (Gamma.conj()[..., None] * dH).sum(-2).real
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a220c1e1
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d30c52ea
 def project_min_spacing(
     x: Tensor,  # positions on a line, (..., M)
     lo: float,  # left end of the region
@@ -775,7 +771,7 @@ def project_min_spacing(
     z = _isotonic(x.gather(-1, order) - shift).clamp(lo, lo + max(room, 0.0))
     return torch.empty_like(x).scatter(-1, order, (z + shift).clamp(lo, hi))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c1740822
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d4f3ecc4
 def _isotonic(z: Tensor) -> Tensor:
     "The closest non-decreasing sequence: the largest of the smallest means of the stretches around an entry"
     sums, i = torch.nn.functional.pad(z.cumsum(-1), (1, 0)), torch.arange(z.shape[-1], device=z.device)
@@ -784,7 +780,7 @@ def _isotonic(z: Tensor) -> Tensor:
     least = torch.where(b >= a, mean, math.inf).flip(-1).cummin(-1)[0].flip(-1)  # over all b from i on
     return torch.where(a <= b, least, -math.inf).amax(-2)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4c89b371
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fc8faba8
 def _project(s: NearFieldISACScenario, x: Tensor) -> tuple[Tensor, Tensor]:
     "Positions in the regions, (..., K, M, D), and whether they keep their distance, (..., K)"
     half, eye = s.side / 2, torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
@@ -795,7 +791,7 @@ def _project(s: NearFieldISACScenario, x: Tensor) -> tuple[Tensor, Tensor]:
     apart = (x[..., :, None, :] - x[..., None, :, :]).norm(dim=-1) + 2 * s.side * eye
     return x, apart.flatten(-2).amin(-1) >= s.d_min * (1 - 1e-12)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d0594cd7
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ddeca7a4
 def _line_search(s, rate, x, now, g, step, n_halvings) -> tuple[Tensor, Tensor]:
     "The first of halved steps, user by user, that raises the rate enough, eq. (20)"
     waiting, best, value = torch.ones_like(now, dtype=torch.bool), x, now
@@ -813,16 +809,15 @@ def _line_search(s, rate, x, now, g, step, n_halvings) -> tuple[Tensor, Tensor]:
             break
     return best, value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cea6be2a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #834a37d4
 def optimize_positions(
     scenario: NearFieldISACScenario,  # gives channel, region and spacing
-    positions: Tensor,  # current ones, float, (..., K, M, D)
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
-    *,
-    n_steps: int = 3,  # gradient steps
-    n_halvings: int = 20,  # of a step, before it is given up
-) -> Tensor:  # (..., K, M, D); no user's rate is lower
+    positions: Tensor,       # current ones, float, (..., K, M, D)
+    F: Tensor,               # precoders, complex, (..., K, N, d)
+    w: Tensor,               # sensing beam, complex, (..., N)
+    *, n_steps: int = 3,     # gradient steps
+    n_halvings: int = 20,    # of a step, before it is given up
+) -> Tensor:                 # (..., K, M, D); no user's rate is lower
     "Projected gradient steps on each user's own rate, eq. (20)"
     s, x = _is_scenario(scenario), positions
     scale = 1 / math.sqrt(s.noise_var)
@@ -839,17 +834,17 @@ def optimize_positions(
             break
     return x
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7a96be52
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3dce0c05
 def kkt_residual(
-    H: Tensor,  # channels over the noise's standard deviation, complex, (..., K, M, N)
-    F: Tensor,  # precoders, complex, (..., K, N, d)
-    w: Tensor,  # sensing beam, complex, (..., N)
-    tau: Tensor,  # rows of `sensing_rows`, complex, (..., 1 + Q, N)
+    H: Tensor,                 # channels over the noise's standard deviation, complex, (..., K, M, N)
+    F: Tensor,                 # precoders, complex, (..., K, N, d)
+    w: Tensor,                 # sensing beam, complex, (..., N)
+    tau: Tensor,               # rows of `sensing_rows`, complex, (..., 1 + Q, N)
     multipliers: tuple[Tensor, Tensor],  # mu and nu, each (...)
     sinr_min: Tensor | float,  # (...)
-    weights: Tensor,  # of the users, (..., K)
-    mode: str = "dedicated",  # as `sensing_mode` of the scenario
-) -> Tensor:  # >= 0, (...); 0 at a stationary point
+    weights: Tensor,           # of the users, (..., K)
+    mode: str = "dedicated",   # as `sensing_mode` of the scenario
+) -> Tensor:                   # >= 0, (...); 0 at a stationary point
     "Gradient of the Lagrangian relative to its terms, the worse of precoders and sensing beam"
     check_choice("mode", mode, ("dedicated", "joint"))
     if not isinstance(multipliers, (tuple, list)) or len(multipliers) != 2:
@@ -860,7 +855,7 @@ def kkt_residual(
     Phi, G = _quadratic(H, *wmmse_auxiliaries(H, F, w), _check_weights(weights, H.shape[-3]))
     return _off_balance(Phi, G, _columns(F, w), tau, mu, nu, gamma, mode == "joint")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2551d2b3
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #afe4f8ab
 def _off_balance(Phi, G, Z, tau, mu, nu, gamma, joint) -> Tensor:
     "The residual of `kkt_residual` from its matrices"
     echo = nu * (tau[..., :1, :].mH @ (tau[..., :1, :] @ Z))
@@ -871,7 +866,7 @@ def _off_balance(Phi, G, Z, tau, mu, nu, gamma, joint) -> Tensor:
     norm = lambda x: torch.stack([torch.linalg.matrix_norm(x[..., :-1]), x[..., -1].norm(dim=-1)], -1)
     return (norm(off) / (norm(size) + 1e-12 * torch.linalg.matrix_norm(G)[..., None])).amax(-1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #bde90f80
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2ffe55a4
 def start_positions(
     scenario: NearFieldISACScenario,  # gives regions and spacing
     n_starts: int = 4,  # >= 1
@@ -893,24 +888,24 @@ def start_positions(
     x[2:] = drawn
     return x[:n_starts].to(s.tx)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4e4c8927
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #764dc67c
 @dataclass
 class ISACResult:
     "A design; every tensor has the leading shape (...) of the instances"
 
-    wsr: Tensor  # weighted sum rate, bit/s/Hz, (...)
-    rates: Tensor  # of the users, (..., K)
-    sinr: Tensor  # sensing SINR, not in dB, (...)
+    wsr: Tensor        # weighted sum rate, bit/s/Hz, (...)
+    rates: Tensor      # of the users, (..., K)
+    sinr: Tensor       # sensing SINR, not in dB, (...)
     positions: Tensor  # of the antennas in their regions, in m, (..., K, M, D)
-    F: Tensor  # precoders, complex, in root watts, (..., K, N, d)
-    w: Tensor  # sensing beam, complex, (..., N)
-    u: Tensor  # combiner, complex, (..., R)
-    mu: Tensor  # multiplier of the power, nat/s/Hz/W, (...)
-    nu: Tensor  # multiplier of the sensing constraint, (...)
-    residual: Tensor  # relative, of the stationarity conditions, (...)
-    history: dict  # "wsr", "sinr", "residual": (rounds, ...), the start first
+    F: Tensor          # precoders, complex, in root watts, (..., K, N, d)
+    w: Tensor          # sensing beam, complex, (..., N)
+    u: Tensor          # combiner, complex, (..., R)
+    mu: Tensor         # multiplier of the power, nat/s/Hz/W, (...)
+    nu: Tensor         # multiplier of the sensing constraint, (...)
+    residual: Tensor   # relative, of the stationarity conditions, (...)
+    history: dict      # "wsr", "sinr", "residual": (rounds, ...), the start first
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #221bc07d
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7447201f
 def _begin(s, x, power, gamma, weights) -> dict:
     "Zero forcing at positions `x`, or the largest SINR that there is"
     F, w, possible = isac_start(s, _normal(s, x), power, gamma, weights)
@@ -924,12 +919,12 @@ def _begin(s, x, power, gamma, weights) -> dict:
     none = torch.full_like(power.expand(F.shape[:-3]), math.nan)
     return dict(x=x.expand(*F.shape[:-3], *x.shape[-3:]), F=F, w=w, mu=none, nu=none)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e240db3b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c5f43629
 def _normal(s: NearFieldISACScenario, x: Tensor) -> Tensor:
     "Channels at positions `x` over the noise's standard deviation"
     return s.channels(x) / math.sqrt(s.noise_var)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ffe6fb37
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #efbc326f
 def _better(s, one: dict, other: dict, weights) -> dict:
     "Instance by instance the state with the larger weighted sum rate"
     value = [sum_rate(_normal(s, q["x"]), q["F"], q["w"], 1.0, weights) for q in (one, other)]
@@ -937,20 +932,16 @@ def _better(s, one: dict, other: dict, weights) -> dict:
     pick = lambda a, b: torch.where(take[(..., *[None] * (a.ndim - take.ndim))], b, a)
     return {name: pick(one[name], other[name]) for name in one}
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8d3b16ff
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #688c9b48
 def _round(s, q: dict, power, gamma, weights, move: bool, again: bool, method: str) -> tuple[dict, dict]:
     "Combiner, beams, positions; and what the state before the round was worth"
     H, u = _normal(s, q["x"]), mvdr_combiner(q["F"], q["w"], s)
     tau = sensing_rows(u, s)
     off = kkt_residual(H, q["F"], q["w"], tau, (q["mu"], q["nu"]), gamma, weights, s.sensing_mode)
-    seen = dict(
-        wsr=sum_rate(H, q["F"], q["w"], 1.0, weights),
-        residual=off,
-        sinr=_sinr_of(tau, q["F"], q["w"], s.sensing_mode),
-    )
+    seen = dict(wsr=sum_rate(H, q["F"], q["w"], 1.0, weights), residual=off,
+                sinr=_sinr_of(tau, q["F"], q["w"], s.sensing_mode))
     F, w, (mu, nu) = isac_precoder_update(
-        H, q["F"], q["w"], tau, power, gamma, weights, mode=s.sensing_mode, method=method
-    )
+        H, q["F"], q["w"], tau, power, gamma, weights, mode=s.sensing_mode, method=method)
     spare = (power / _columns(F, w).abs().square().sum((-2, -1))).sqrt().clamp(min=1)
     F, w = spare[..., None, None, None] * F, spare[..., None] * w
     new = dict(x=optimize_positions(s, q["x"], F, w) if move else q["x"], F=F, w=w, mu=mu, nu=nu)
@@ -958,36 +949,28 @@ def _round(s, q: dict, power, gamma, weights, move: bool, again: bool, method: s
         new = _better(s, new, _begin(s, new["x"], power, gamma, weights), weights)
     return new, seen
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #1906067f
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #89fead18
 def alternating_isac(
     scenario: NearFieldISACScenario,  # drops in its leading dimensions
-    power: Tensor | float,  # largest transmit power in W, > 0, (...)
-    sinr_min: Tensor | float,  # smallest sensing SINR, >= 0, not in dB, (...)
-    weights: Tensor,  # of the users, >= 0, (..., K)
+    power: Tensor | float,            # largest transmit power in W, > 0, (...)
+    sinr_min: Tensor | float,         # smallest sensing SINR, >= 0, not in dB, (...)
+    weights: Tensor,                  # of the users, >= 0, (..., K)
     *,
-    move: bool = True,  # False: the antennas stay at `start`
-    n_iter: int = 40,  # rounds at most
-    n_starts: int = 4,  # positions to begin with, where antennas move
+    move: bool = True,                # False: the antennas stay at `start`
+    n_iter: int = 40,                 # rounds at most
+    n_starts: int = 4,                # positions to begin with, where antennas move
     start: Tensor | ISACResult | None = None,  # positions (..., K, M, D), or an earlier design
-    tol: float = 1e-6,  # relative residual that ends the rounds
-    method: str = "auto",  # as in `isac_precoder_update`
+    tol: float = 1e-6,                # relative residual that ends the rounds
+    method: str = "auto",             # as in `isac_precoder_update`
     generator: torch.Generator | None = None,  # of random starts, on the CPU; None: seed 0
-) -> ISACResult:  # ValueError where a threshold is out of reach, with the largest one
+) -> ISACResult:                      # ValueError where a threshold is out of reach, with the largest one
     "Weighted sum rate under a sensing SINR by alternating over combiner, beams and positions"
     s, K = _is_scenario(scenario), scenario.users.shape[-2]
-    (
-        check_integer("n_iter", n_iter, low=1),
-        check_real("tol", tol, low=0),
-        check_integer("n_starts", n_starts, low=1),
-    )
+    check_integer("n_iter", n_iter, low=1), check_integer("n_starts", n_starts, low=1)
+    check_real("tol", tol, low=0)
     (power, gamma), weights = _targets(power, sinr_min, s.tx + 0j), _check_weights(weights, K)
-    lead = _same_lead(
-        users=s.users.shape[:-2],
-        target=s.target.shape[:-1],
-        power=power.shape,
-        sinr_min=gamma.shape,
-        weights=weights.shape[:-1],
-    )
+    lead = _same_lead(users=s.users.shape[:-2], target=s.target.shape[:-1], power=power.shape,
+                      sinr_min=gamma.shape, weights=weights.shape[:-1])
     given = power.expand(lead), gamma.expand(lead), weights.expand(*lead, K).to(s.tx)
     q, rows, settled = _first_states(s, *given, move, n_starts, start, generator, method), [], False
     for i in range(n_iter + 1):
@@ -999,7 +982,7 @@ def alternating_isac(
         q = new
     return _result(s, q, rows)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #98d2c626
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #29fb09ee
 def _first_states(s, power, gamma, weights, move, n_starts, start, generator, method) -> dict:
     "The best of several starts after four rounds, or the one that is given"
     x = start_positions(s, n_starts if move else 1, generator)
@@ -1016,7 +999,7 @@ def _first_states(s, power, gamma, weights, move, n_starts, start, generator, me
     pick = lambda v: v.gather(0, best[(..., *[None] * (v.ndim - best.ndim))].expand(1, *v.shape[1:]))[0]
     return {name: pick(v) for name, v in q.items()}
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f9cddc8e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #25bb3f82
 def _warm(s, q: dict, start: ISACResult, power, gamma, weights) -> dict:
     "The first start with the beams of an earlier design, where they are allowed and better"
     scale = (power / _columns(start.F, start.w).abs().square().sum((-2, -1))).sqrt()
@@ -1027,7 +1010,7 @@ def _warm(s, q: dict, start: ISACResult, power, gamma, weights) -> dict:
     first = _better(s, first, own, weights)
     return {name: torch.cat([first[name][None], v[1:]]) for name, v in q.items()}
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #80cf4cbe
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7fe5530e
 def _check_positions(s: NearFieldISACScenario, start) -> Tensor:
     "Positions that the scenario allows, or an error"
     x = start.positions if isinstance(start, ISACResult) else start
@@ -1042,24 +1025,16 @@ def _check_positions(s: NearFieldISACScenario, start) -> Tensor:
         )
     return moved
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #286b11a6
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #354f45cc
 def _result(s: NearFieldISACScenario, q: dict, rows: list[dict]) -> ISACResult:
     "The state and its history as a design"
     history = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     last = {name: rows[-1][name] for name in ("wsr", "sinr", "residual")}
     return ISACResult(
-        rates=user_rates(_normal(s, q["x"]), q["F"], q["w"]),
-        positions=q["x"],
-        F=q["F"],
-        w=q["w"],
-        u=mvdr_combiner(q["F"], q["w"], s),
-        mu=q["mu"],
-        nu=q["nu"],
-        history=history,
-        **last,
-    )
+        rates=user_rates(_normal(s, q["x"]), q["F"], q["w"]), positions=q["x"], F=q["F"], w=q["w"],
+        u=mvdr_combiner(q["F"], q["w"], s), mu=q["mu"], nu=q["nu"], history=history, **last)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #98d1a825
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2c85d1d9
 def race_problem(
     users: int = 2,  # K
     antennas: int = 2,  # M
@@ -1082,11 +1057,11 @@ def race_problem(
         antennas=antennas,
     )
     H, weights = _normal(s, start_positions(s, 2)[1]), torch.full((users,), 1 / users, dtype=torch.float64)
-    gamma = 0.01 * largest_sinr(s, 0.01)
+    gamma = 0.01 * largest_sinr(s, 0.01, 1)
     F, w, _ = isac_start(s, H, 0.01, gamma, weights)
     return H, F, w, sensing_rows(mvdr_combiner(F, w, s), s), 0.01, gamma, weights
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b06e4681
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #81359491
 def _conic_update(H, F, w, tau, power, gamma, weights) -> float:
     "The value of eq. (9) for one instance by CVXPY and Clarabel"
     import cvxpy as cp
@@ -1104,13 +1079,13 @@ def _conic_update(H, F, w, tau, power, gamma, weights) -> float:
     problem = cp.Problem(cp.Minimize(value), [cp.sum_squares(Z) <= power, cone])
     return float(problem.solve(solver=cp.CLARABEL))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #84f99120
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #598a5c45
 def race_arms(
-    users: int = 2,  # K
+    users: int = 2,     # K
     antennas: int = 2,  # M
-    tx: int = 64,  # N
+    tx: int = 64,       # N
     batch: int = 1000,  # instances of the batched arms
-) -> dict:  # name -> (call, instances that it solves)
+) -> dict:              # name -> (call, instances that it solves)
     "What is raced: the conic solver where it is installed, Newton alone and in a batch, nested bisection"
     many, one = (race_problem(users, antennas, tx, n) for n in (batch, 1))
     single = (*(x[0] for x in one[:4]), one[4], one[5][0], one[6])
@@ -1125,12 +1100,12 @@ def race_arms(
         return arms
     return {"CVXPY, Clarabel": (lambda: _conic_update(*single), 1)} | arms
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f0a2c032
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #65de62d9
 def benchmark(
     settings: Settings,  # where rows are stored; the race runs on the CPU
     *,
     repeats: int = 5,  # timed rounds
-    sizes: tuple = ((2, 2, 64, 1000), (8, 4, 128, 50)),  # K, M, N and instances of a batch
+    sizes: tuple = ((2, 2, 64, 1000),),  # K, M, N and instances of a batch
 ) -> list[dict]:  # rows for `bench.save_rows`; ratios are times an instance over the first arm's
     "Race the step of precoders and beam, each size in one run"
     rows = []
