@@ -9,21 +9,21 @@ __all__ = ['nearfield_channel', 'nearfield_channel_grad', 'line_array', 'steerin
            'position_gradient', 'project_min_spacing', 'optimize_positions', 'kkt_residual', 'start_positions',
            'ISACResult', 'alternating_isac', 'race_problem', 'race_arms', 'benchmark']
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #876c675b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2fca8c9a
 import math
 from dataclasses import dataclass
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #1c35b177
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ae004856
 import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #bfca0def
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #950f349a
 from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ebf51a8e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8b469538
 def _points(name: str, value, ndim: int = 2) -> Tensor:
     "Real coordinates, shape (..., 3), or an error that names the argument"
     check_tensor(name, value, min_ndim=ndim, floating=True, finite=True)
@@ -31,7 +31,7 @@ def _points(name: str, value, ndim: int = 2) -> Tensor:
         raise ValueError(f"`{name}` must have shape (..., 3), got {tuple(value.shape)}")
     return value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ed950ba7
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #27db6a67
 def _complex(name: str, value, ndim: int) -> Tensor:
     "A complex tensor without NaN, or an error that names the argument"
     check_tensor(name, value, min_ndim=ndim, finite=True)
@@ -39,7 +39,7 @@ def _complex(name: str, value, ndim: int) -> Tensor:
         raise TypeError(f"`{name}` must have a complex dtype, got {value.dtype}")
     return value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2d159bda
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cc789609
 def _distances(rx: Tensor, tx: Tensor, wavelength: float, amplitude: str) -> Tensor:
     "Distances of all pairs, shape (..., M, N), after the arguments were checked"
     _points("rx", rx), _points("tx", tx), _same_lead(rx=rx.shape[:-2], tx=tx.shape[:-2])
@@ -50,7 +50,7 @@ def _distances(rx: Tensor, tx: Tensor, wavelength: float, amplitude: str) -> Ten
         raise ValueError("`rx` must keep a distance from `tx`, got two elements at the same place")
     return d
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cc0f4ff3
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3ae24943
 def nearfield_channel(
     rx: Tensor,  # receiving elements in m, (..., M, 3)
     tx: Tensor,  # transmitting elements in m, (..., N, 3)
@@ -67,7 +67,7 @@ def nearfield_channel(
         *torch.broadcast_tensors(wavelength / (4 * math.pi * far), -2 * math.pi * d / wavelength)
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c29b5169
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #51a4790b
 def nearfield_channel_grad(
     rx: Tensor,  # receiving elements in m, (..., M, 3)
     tx: Tensor,  # transmitting elements in m, (..., N, 3)
@@ -84,7 +84,7 @@ def nearfield_channel_grad(
     fading = 1 / d if amplitude == "element" else torch.zeros_like(d)
     return h[..., None] * torch.complex(-fading, torch.full_like(d, -2 * math.pi / wavelength)) * (away / d)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4cad3922
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #306cc046
 def line_array(
     n: int,          # elements
     spacing: float,  # in m, > 0
@@ -93,7 +93,7 @@ def line_array(
     x = torch.arange(check_integer("n", n, low=1), dtype=torch.float64) - (n - 1) / 2
     return torch.nn.functional.pad(x[:, None] * check_real("spacing", spacing, low=0, open_low=True), (0, 2))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3884f7a3
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e8bcc578
 def steering(
     p: Tensor,          # points in m, (..., 3)
     elems: Tensor,      # elements of an array in m, (..., N, 3)
@@ -102,7 +102,7 @@ def steering(
     "Near-field steering vectors: the channel from an array to single points"
     return nearfield_channel(_points("p", p, 1)[..., None, :], _points("elems", elems), wavelength)[..., 0, :]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a8aaef6e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2468fcca
 def at_angle(
     distance: Tensor | float,  # from the origin in m, > 0, any shape
     degrees: Tensor | float,   # from broadside, the y axis, towards x
@@ -115,7 +115,7 @@ def at_angle(
     d, a = torch.broadcast_tensors(d, a.deg2rad())
     return torch.stack([d * torch.sin(a), d * torch.cos(a), torch.zeros_like(d)], -1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #effcbcdd
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ddcedeb9
 def _real(name: str, value) -> Tensor:
     "Finite real numbers as a tensor, or an error that names the argument"
     if (
@@ -129,7 +129,7 @@ def _real(name: str, value) -> Tensor:
         raise ValueError(f"`{name}` must be finite, got {value.tolist()!r:.60}")
     return value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fbfb4264
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a807b721
 def _same_lead(**shapes) -> torch.Size:
     "The common leading shape, or an error that names the argument which does not fit"
     found = torch.Size(())
@@ -141,14 +141,14 @@ def _same_lead(**shapes) -> torch.Size:
             raise ValueError(said) from None
     return found
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ffb76f3a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #17b1cd0c
 def _columns(F: Tensor, w: Tensor) -> Tensor:
     "All beams side by side, (..., N, S), S = K d + 1: those of user 1, user 2, ..., the sensing beam"
     streams = F.movedim(-3, -2).flatten(-2)
     lead = torch.broadcast_shapes(streams.shape[:-2], w.shape[:-1])
     return torch.cat([streams.expand(*lead, *streams.shape[-2:]), w.expand(*lead, -1)[..., None]], -1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #26d631c1
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8c306abd
 def _received(H: Tensor, F: Tensor, w: Tensor, noise_var: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     "H_k Z, the same without the user's own columns, and the covariances C_k and J_k"
     K, d, Z = F.shape[-3], F.shape[-1], _columns(F, w)
@@ -158,7 +158,7 @@ def _received(H: Tensor, F: Tensor, w: Tensor, noise_var: float) -> tuple[Tensor
     noise = noise_var * torch.eye(H.shape[-2], dtype=HZ.dtype, device=Z.device)
     return HZ, HO, noise + HZ @ HZ.mH, noise + HO @ HO.mH
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6ba03adc
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a5001b40
 def user_rates(
     H: Tensor,               # channels, complex, (..., K, M, N)
     F: Tensor,               # precoders, complex, (..., K, N, d)
@@ -170,7 +170,7 @@ def user_rates(
     _, _, C, J = _received(H, F, w, noise_var)
     return (torch.linalg.slogdet(C)[1] - torch.linalg.slogdet(J)[1]) / math.log(2)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0094194c
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #5000d67c
 def sum_rate(
     H: Tensor,         # channels, complex, (..., K, M, N)
     F: Tensor,         # precoders, complex, (..., K, N, d)
@@ -182,7 +182,7 @@ def sum_rate(
     rates = user_rates(H, F, w, noise_var)
     return (rates * _check_weights(weights, rates.shape[-1])).sum(-1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d3b77340
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #226ef099
 def _check_beams(H, F, w, noise_var) -> None:
     "Refuse channels and beams that do not fit together"
     _complex("H", H, 3), _complex("F", F, 3), _complex("w", w, 1)
@@ -194,7 +194,7 @@ def _check_beams(H, F, w, noise_var) -> None:
         raise ValueError(f"`w` must have {N} entries, one a transmit antenna, got shape {tuple(w.shape)}")
     _same_lead(H=H.shape[:-3], F=F.shape[:-3], w=w.shape[:-1])
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ae63313d
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #79f8f09d
 def _check_weights(weights, K: int) -> Tensor:
     "Weights of the users, or an error that says what is wrong"
     check_tensor("weights", weights, min_ndim=1, floating=True, finite=True)
@@ -202,7 +202,7 @@ def _check_weights(weights, K: int) -> Tensor:
         raise ValueError(f"`weights` must be {K} numbers >= 0, not all 0, got {weights.tolist()!r:.60}")
     return weights
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6e860927
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8421b517
 @dataclass
 class NearFieldISACScenario:
     "Arrays, users, target and noise; lengths in m, powers in W; leading dimensions of the points are drops"
@@ -242,7 +242,7 @@ class NearFieldISACScenario:
         "The channels of all users: eq. (1), plus scattered paths"
         return _channels(self, self.points(positions))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #045998df
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #56328006
 def _check_geometry(s: NearFieldISACScenario) -> None:
     "Numbers and points of a scenario; defaults are filled in"
     _points("tx", s.tx), _points("users", s.users), _points("target", s.target, 1)
@@ -255,7 +255,7 @@ def _check_geometry(s: NearFieldISACScenario) -> None:
     s.d_min = check_real("d_min", s.d_min, low=0) or s.wavelength / 2
     s.rx = s.tx if s.rx is None else _points("rx", s.rx)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b7d9089e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ec4805e7
 def _check_axes(s: NearFieldISACScenario) -> None:
     "Directions of motion, and room for the antennas along a line"
     s.axes = s.tx.new_tensor([[1.0, 0, 0]]) if s.axes is None else _points("axes", s.axes)
@@ -265,7 +265,7 @@ def _check_axes(s: NearFieldISACScenario) -> None:
     if D == 1 and s.side < (s.antennas - 1) * s.d_min * (1 - 1e-12):
         raise ValueError(f"`side` must hold {s.antennas} antennas {s.d_min:.4g} m apart, got {s.side:.4g} m")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #67754d78
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #601714dd
 def _check_echoes(s: NearFieldISACScenario) -> None:
     "Reflections and leakage of a scenario"
     Q = 0 if s.clutter is None else _points("clutter", s.clutter).shape[-2]
@@ -277,7 +277,7 @@ def _check_echoes(s: NearFieldISACScenario) -> None:
     if leak is not None and _complex("self_interference", leak, 2).shape[-2:] != size:
         raise ValueError(f"`self_interference` must be (..., {size[0]}, {size[1]}), got {tuple(leak.shape)}")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #42836d72
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e827c70d
 def _check_scattering(s: NearFieldISACScenario) -> None:
     "Scattered paths of a scenario"
     if (s.scatterers is None) != (s.scattering is None):
@@ -291,7 +291,7 @@ def _check_scattering(s: NearFieldISACScenario) -> None:
     if _complex("scattering", s.scattering, 2).shape[-2:] != s.scatterers.shape[-3:-1]:
         raise ValueError(f"`scattering` must be (..., K, L) as `scatterers`, got {tuple(s.scattering.shape)}")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b5d19045
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #5c7569bc
 def _channels(s: NearFieldISACScenario, points: Tensor, of=nearfield_channel) -> Tensor:
     "`of`, the channel or its derivative, for the direct path and the scattered ones"
     H = of(points, s.tx, s.wavelength, s.amplitude, s.users)
@@ -303,14 +303,14 @@ def _channels(s: NearFieldISACScenario, points: Tensor, of=nearfield_channel) ->
         "...mlc,...ln->...mnc" if of is nearfield_channel_grad else "...ml,...ln->...mn", first, onward
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8f687f98
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d2aa6775
 def _is_scenario(scenario) -> NearFieldISACScenario:
     "The scenario, or an error that says what came"
     if not isinstance(scenario, NearFieldISACScenario):
         raise TypeError(f"`scenario` must be a NearFieldISACScenario, got {scenario!r:.60}")
     return scenario
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #df2ace35
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #85a97eee
 def _echo_vectors(s: NearFieldISACScenario) -> tuple[Tensor, Tensor]:
     "What leads to target and clutter, (..., 1 + Q, N), and what leads back, (..., 1 + Q, R)"
     points = _is_scenario(s).target[..., None, :]
@@ -319,7 +319,7 @@ def _echo_vectors(s: NearFieldISACScenario) -> tuple[Tensor, Tensor]:
         points = torch.cat([points.expand(*lead, 1, 3), s.clutter.expand(*lead, -1, 3)], -2)
     return tuple(nearfield_channel(points, array, s.wavelength) for array in (s.tx, s.rx))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7840afc2
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6ff192a8
 def sensing_rows(
     u: Tensor,                        # combiner, complex, (..., R), not 0
     scenario: NearFieldISACScenario,  # gives the echoes
@@ -332,7 +332,7 @@ def sensing_rows(
     rows = (scenario.reflection * (b * u).sum(-1))[..., None] * a
     return rows if leak is None else torch.cat([rows, (u @ leak).expand(*rows.shape[:-2], 1, -1)], -2)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2f7a8ffb
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ace44fa3
 def _sinr_of(tau: Tensor, F: Tensor, w: Tensor, mode: str) -> Tensor:
     "Sensing SINR from the rows of eq. (4), eq. (5); shape (...)"
     users = (tau[..., None, :, :] @ F).abs().square().sum((-3, -1))
@@ -342,7 +342,7 @@ def _sinr_of(tau: Tensor, F: Tensor, w: Tensor, mode: str) -> Tensor:
         useful, spoils = useful + spoils, torch.zeros_like(spoils)
     return useful / (1 + spoils + users[..., 1:].sum(-1) + beam[..., 1:].sum(-1))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7f4477db
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c2f0a4dd
 def sensing_sinr(
     u: Tensor,                        # combiner, complex, (..., R), not 0
     F: Tensor,                        # precoders, complex, (..., K, N, d)
@@ -353,7 +353,7 @@ def sensing_sinr(
     _complex("F", F, 3), _complex("w", w, 1)
     return _sinr_of(sensing_rows(u, scenario), F, w, scenario.sensing_mode)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fab98f70
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fcc3c07b
 def _spoiling(s: NearFieldISACScenario, F: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     "Columns V of the useless echoes in units of the noise, (..., R, n), and b_0, (..., R, 1)"
     (a, b), Z = _echo_vectors(s), _columns(F, w)
@@ -365,7 +365,7 @@ def _spoiling(s: NearFieldISACScenario, F: Tensor, w: Tensor) -> tuple[Tensor, T
         V = torch.cat([V.expand(*leak.shape[:-2], -1, -1), leak], -1)
     return V / math.sqrt(s.sensing_noise_var), b[..., 0, :, None]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4342e6ab
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f7526f60
 def mvdr_combiner(
     F: Tensor,                        # precoders, complex, (..., K, N, d)
     w: Tensor,                        # sensing beam, complex, (..., N)
@@ -376,11 +376,11 @@ def mvdr_combiner(
     inner = torch.eye(V.shape[-1], dtype=V.dtype, device=V.device) + V.mH @ V
     return _unit((b0 - V @ torch.linalg.solve(inner, V.mH @ b0))[..., 0])
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #481cc06e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #dcc96abb
 def _unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-30)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0581f09b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #36bcf2a0
 def wmmse_auxiliaries(
     H: Tensor,               # channels, complex, (..., K, M, N)
     F: Tensor,               # precoders, complex, (..., K, N, d)
@@ -393,7 +393,7 @@ def wmmse_auxiliaries(
     W = torch.eye(F.shape[-1], dtype=HF.dtype, device=HF.device) + HF.mH @ torch.linalg.solve(J, HF)
     return torch.linalg.solve(C, HF), (W + W.mH) / 2
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e1bb574b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #70d74ebe
 def _quadratic(H: Tensor, U: Tensor, W: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     "Phi, (..., N, N), and the columns of all G_k side by side, (..., N, K d), eq. (8)"
     V = H.mH @ U
@@ -401,7 +401,7 @@ def _quadratic(H: Tensor, U: Tensor, W: Tensor, weights: Tensor) -> tuple[Tensor
     flat = lambda x: x.movedim(-3, -2).flatten(-2)
     return flat(G) @ flat(V).mH, flat(G)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #1df1473d
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7b852366
 def _basis(H: Tensor, tau: Tensor) -> Tensor:
     "Orthonormal columns that span all rows of channels and echoes, (..., N, r)"
     rows = H.flatten(-3, -2)
@@ -409,7 +409,7 @@ def _basis(H: Tensor, tau: Tensor) -> Tensor:
     rows = torch.cat([x.expand(*lead, *x.shape[-2:]) for x in (rows, tau)], -2)
     return torch.linalg.qr(rows.mH)[0]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a6de3317
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #854b9dbf
 def _subproblem(H, F, w, tau, power, gamma, weights, noise_var, full) -> dict:
     "The matrices of eq. (9) in a basis of the directions that matter, with one leading shape"
     U, W = wmmse_auxiliaries(H, F, w, noise_var)
@@ -421,7 +421,7 @@ def _subproblem(H, F, w, tau, power, gamma, weights, noise_var, full) -> dict:
     parts = {name: x.expand(*lead, *x.shape[-2:]) for name, x in parts.items()}
     return parts | dict(power=power.expand(lead), gamma=gamma.expand(lead))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #19954696
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e1aa06d9
 def _sca_beams(Phi, G, t, T, c, gamma, power, nu, joint) -> tuple[Tensor, Tensor]:
     "All beams, (..., r, S), for given nu, with mu from bisection, eq. (10)"
     g = lambda v: v[..., None, None]
@@ -444,7 +444,7 @@ def _sca_beams(Phi, G, t, T, c, gamma, power, nu, joint) -> tuple[Tensor, Tensor
     ]
     return torch.cat(Z, -1), mu
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #79d190c0
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4685a768
 def _bisect(low: float, high: float, steps: int, more, like: Tensor) -> Tensor:
     "The power of ten, from `low` to `high`, above which `more` is false; its upper end"
     low, high = torch.full_like(like, low), torch.full_like(like, high)
@@ -454,7 +454,7 @@ def _bisect(low: float, high: float, steps: int, more, like: Tensor) -> Tensor:
         low, high = torch.where(up, middle, low), torch.where(up, high, middle)
     return 10**high
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a4eb093d
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #98ccad38
 def _tangent_slack(Z, t, T, c, gamma, joint) -> Tensor:
     "What is left of the linearised sensing constraint"
     tZ, sent = t.mH @ Z, slice(None) if joint else slice(-1, None)
@@ -462,12 +462,12 @@ def _tangent_slack(Z, t, T, c, gamma, joint) -> Tensor:
     spoils = _inner(Z, T @ Z) + (0 if joint else tZ[..., :-1].abs().square().sum((-2, -1)))
     return useful - gamma * (spoils + 1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3b2b0359
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7981d6c7
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     "Real part of the trace of a^H b, shape (...)"
     return (a.conj() * b).sum((-2, -1)).real
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #efd985f3
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cefce5c4
 def _bisect_dual(Phi, G, t, T, c, gamma, power, joint) -> tuple[Tensor, Tensor, Tensor]:
     "The tangent problem by nested bisection: beams, mu, nu"
     solve = lambda nu: _sca_beams(Phi, G, t, T, c, gamma, power, nu, joint)
@@ -476,7 +476,7 @@ def _bisect_dual(Phi, G, t, T, c, gamma, power, joint) -> tuple[Tensor, Tensor, 
     nu = torch.where(free, 0.0, _bisect(-30.0, 20.0, 50, short, power))
     return *solve(nu), nu
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9d385468
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #be6d4c69
 def _sensing_multiplier(Phi: Tensor, t: Tensor, T: Tensor, gamma: Tensor, mu: Tensor) -> Tensor:
     "The root nu of eq. (12) for a given mu, by Newton steps on a concave function"
     g, tol = lambda v: v[..., None, None], 1e3 * torch.finfo(mu.dtype).eps
@@ -490,7 +490,7 @@ def _sensing_multiplier(Phi: Tensor, t: Tensor, T: Tensor, gamma: Tensor, mu: Te
             break
     return 1 / s
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b3139664
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7b795fd2
 def _exact_beams(Phi, G, t, T, gamma, mu, nu) -> dict:
     "Precoders of eq. (11), the beam of eq. (13), and what the Newton step needs"
     g, eye = lambda v: v[..., None, None], torch.eye(Phi.shape[-1], dtype=Phi.dtype, device=Phi.device)
@@ -506,7 +506,7 @@ def _exact_beams(Phi, G, t, T, gamma, mu, nu) -> dict:
         Ai=Ai, Bi=Bi, y=y, x=x, z=z, m=_inner(y, y), F=F, TF=TF, Ty=Ty, spill=spill, room=room, beta2=beta2
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #aa83d979
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #bf3f4bc3
 def _newton_step(q: dict, gamma: Tensor, mu: Tensor, nu: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
     "Residuals log(power / P) and log(nu x), (..., 2), and the Newton step in log mu, log nu"
     E, D, v = q["Bi"] @ q["F"], q["Bi"] @ q["TF"], q["Ai"] @ q["y"]
@@ -530,7 +530,7 @@ def _newton_step(q: dict, gamma: Tensor, mu: Tensor, nu: Tensor, power: Tensor) 
     r = torch.stack([((pF + pw) / power).log(), (nu * q["x"]).log()], -1)
     return r, -torch.linalg.solve(J, r[..., None])[..., 0]
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f04f9492
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c544df2a
 def _newton_dual(Phi, G, t, T, gamma, power, mu) -> tuple[Tensor, Tensor]:
     "Multipliers of the exact problem: Newton steps in their logarithms within a bracket, else bisection"
     eps, tiny = torch.finfo(mu.dtype).eps, 1e-11 * Phi.diagonal(dim1=-2, dim2=-1).real.sum(-1)
@@ -551,7 +551,7 @@ def _newton_dual(Phi, G, t, T, gamma, power, mu) -> tuple[Tensor, Tensor]:
         nu = torch.where(mu > tiny, nu * step[..., 1].exp(), _sensing_multiplier(Phi, t, T, gamma, mu))
     return _finish(Phi, G, t, T, gamma, power, mu, nu, ~(off < 1e8 * eps))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #02acebe1
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a2e67711
 def _finish(Phi, G, t, T, gamma, power, mu, nu, bad) -> tuple[Tensor, Tensor]:
     "Bisect log mu where the Newton steps have not arrived"
     def over(m: Tensor) -> Tensor:
@@ -561,7 +561,7 @@ def _finish(Phi, G, t, T, gamma, power, mu, nu, bad) -> tuple[Tensor, Tensor]:
     mu = torch.where(bad, _bisect(-20.0, 10.0, 60, over, mu), mu) if bad.any() else mu
     return mu, torch.where(bad, _sensing_multiplier(Phi, t, T, gamma, mu), nu)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fdb766b1
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0a442f42
 def isac_precoder_update(
     H: Tensor,                # channels, complex, (..., K, M, N)
     F: Tensor,                # current precoders, complex, (..., K, N, d)
@@ -588,7 +588,7 @@ def isac_precoder_update(
     Z = p["B"] @ Z
     return Z[..., :-1].unflatten(-1, (F.shape[-3], F.shape[-1])).movedim(-2, -3), Z[..., -1], (mu, nu)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cc77cfd8
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9044057d
 def _solved(p: dict, method: str, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
     "Beams and multipliers of a problem of `_subproblem`"
     problem = [p[name] for name in ("Phi", "G", "t", "T")]
@@ -599,7 +599,7 @@ def _solved(p: dict, method: str, joint: bool) -> tuple[Tensor, Tensor, Tensor]:
     q = _exact_beams(*problem, p["gamma"], mu, nu)
     return torch.cat([q["F"], q["beta2"].sqrt()[..., None, None] * q["y"]], -1), mu, nu
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #95f51ea7
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #92d40949
 def _targets(power, sinr_min, like: Tensor) -> tuple[Tensor, Tensor]:
     "Power and threshold as tensors, or an error that names the argument"
     power, gamma = _real("power", power).to(like.real), _real("sinr_min", sinr_min).to(like.real)
@@ -610,7 +610,7 @@ def _targets(power, sinr_min, like: Tensor) -> tuple[Tensor, Tensor]:
         )
     return power, gamma.clamp(min=1e-9)  # eq. (12) has no root at 0, and a beam of -90 dB harms nobody
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #074719e7
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #5550e59b
 def water_filling(
     gains: Tensor,    # of the streams, 1/W, >= 0, (..., n)
     power: Tensor,    # to be shared in W, >= 0, (...)
@@ -632,13 +632,13 @@ def water_filling(
     filled = torch.where(used, top * share - cost, 0.0).clamp(min=0)
     return torch.zeros_like(filled).scatter(-1, order.expand(filled.shape), filled)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f6aec845
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b5fa7c4c
 def _nulled(H: Tensor, rows: Tensor) -> Tensor:
     "`H` with its rows projected on the null space of `rows`"
     Q = torch.linalg.qr(rows.mH)[0]
     return H - (H @ Q) @ Q.mH
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8c7c492b
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e7b36765
 def _zero_forcing(H: Tensor) -> tuple[Tensor, Tensor]:
     "Directions that no other user hears, (..., K, N, M), and their singular values, (..., K, M)"
     K, M, N = H.shape[-3:]
@@ -655,7 +655,7 @@ def _zero_forcing(H: Tensor) -> tuple[Tensor, Tensor]:
     floor = 1e3 * torch.finfo(S.dtype).eps * torch.linalg.matrix_norm(H)[..., None]
     return V.mH, torch.where(S > floor, S, 0)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9c5e10e5
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #14c659f1
 def block_diagonalization(
     H: Tensor,  # channels, complex, (..., K, M, N)
     power: Tensor | float,  # in W, > 0
@@ -669,7 +669,7 @@ def block_diagonalization(
         V, S / math.sqrt(noise_var), _targets(power, 0, H)[0], _check_weights(weights, H.shape[-3])
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #00527ff5
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #06e94cc6
 def _filled(V: Tensor, S: Tensor, power: Tensor, weights: Tensor) -> Tensor:
     "Zero-forcing precoders of given power"
     lead = _same_lead(H=S.shape[:-2], power=power.shape, weights=weights.shape[:-1])
@@ -678,7 +678,7 @@ def _filled(V: Tensor, S: Tensor, power: Tensor, weights: Tensor) -> Tensor:
     p = water_filling(gains.flatten(-2), power.expand(lead), each.flatten(-2))
     return V * p.unflatten(-1, S.shape[-2:])[..., None, :].sqrt()
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3e607d8a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fc301f38
 def _split_power(s, V, S, beam, power, gamma, weights) -> tuple[Tensor, Tensor, Tensor]:
     "The smallest share of the sensing beam that reaches `gamma`: precoders, beam, whether it does"
     def beams(rho: Tensor) -> tuple[Tensor, Tensor]:
@@ -696,7 +696,7 @@ def _split_power(s, V, S, beam, power, gamma, weights) -> tuple[Tensor, Tensor, 
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
     return *beams(high), possible
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #56bede0a
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #187c3c41
 def isac_start(
     scenario: NearFieldISACScenario,  # gives the echoes
     H: Tensor,  # channels over the noise's standard deviation, complex, (..., K, M, N)
@@ -720,7 +720,7 @@ def isac_start(
         possible | second,
     )
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b93ea3f4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #958b025e
 def largest_sinr(
     scenario: NearFieldISACScenario,  # gives the echoes
     power: Tensor | float,            # in W, > 0
@@ -736,7 +736,7 @@ def largest_sinr(
         w = power.sqrt()[..., None] * _unit(torch.linalg.solve(spoils, tau[..., :1, :].mH)[..., 0])
     return sensing_sinr(mvdr_combiner(none, w, scenario), none, w, scenario)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8b471674
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6238c529
 def position_gradient(
     H: Tensor,               # channels, complex, (..., K, M, N)
     dH: Tensor,              # their derivatives by the places, complex, (..., K, M, N, 3)
@@ -752,7 +752,7 @@ def position_gradient(
     Gamma = (torch.linalg.solve(C, HZ) - torch.linalg.solve(J, HO)) @ _columns(F, w).mH[..., None, :, :]
     return 2 / math.log(2) * (Gamma.conj()[..., None] * dH).sum(-2).real
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d30c52ea
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b35d1b7f
 def project_min_spacing(
     x: Tensor,  # positions on a line, (..., M)
     lo: float,  # left end of the region
@@ -771,7 +771,7 @@ def project_min_spacing(
     z = _isotonic(x.gather(-1, order) - shift).clamp(lo, lo + max(room, 0.0))
     return torch.empty_like(x).scatter(-1, order, (z + shift).clamp(lo, hi))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d4f3ecc4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #88c68796
 def _isotonic(z: Tensor) -> Tensor:
     "The closest non-decreasing sequence: the largest of the smallest means of the stretches around an entry"
     sums, i = torch.nn.functional.pad(z.cumsum(-1), (1, 0)), torch.arange(z.shape[-1], device=z.device)
@@ -780,7 +780,7 @@ def _isotonic(z: Tensor) -> Tensor:
     least = torch.where(b >= a, mean, math.inf).flip(-1).cummin(-1)[0].flip(-1)  # over all b from i on
     return torch.where(a <= b, least, -math.inf).amax(-2)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fc8faba8
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fda2a0f6
 def _project(s: NearFieldISACScenario, x: Tensor) -> tuple[Tensor, Tensor]:
     "Positions in the regions, (..., K, M, D), and whether they keep their distance, (..., K)"
     half, eye = s.side / 2, torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
@@ -791,7 +791,7 @@ def _project(s: NearFieldISACScenario, x: Tensor) -> tuple[Tensor, Tensor]:
     apart = (x[..., :, None, :] - x[..., None, :, :]).norm(dim=-1) + 2 * s.side * eye
     return x, apart.flatten(-2).amin(-1) >= s.d_min * (1 - 1e-12)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ddeca7a4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6277d949
 def _line_search(s, rate, x, now, g, step, n_halvings) -> tuple[Tensor, Tensor]:
     "The first of halved steps, user by user, that raises the rate enough, eq. (20)"
     waiting, best, value = torch.ones_like(now, dtype=torch.bool), x, now
@@ -809,7 +809,7 @@ def _line_search(s, rate, x, now, g, step, n_halvings) -> tuple[Tensor, Tensor]:
             break
     return best, value
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #834a37d4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #156c341f
 def optimize_positions(
     scenario: NearFieldISACScenario,  # gives channel, region and spacing
     positions: Tensor,       # current ones, float, (..., K, M, D)
@@ -834,7 +834,7 @@ def optimize_positions(
             break
     return x
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3dce0c05
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2fc3013f
 def kkt_residual(
     H: Tensor,                 # channels over the noise's standard deviation, complex, (..., K, M, N)
     F: Tensor,                 # precoders, complex, (..., K, N, d)
@@ -855,7 +855,7 @@ def kkt_residual(
     Phi, G = _quadratic(H, *wmmse_auxiliaries(H, F, w), _check_weights(weights, H.shape[-3]))
     return _off_balance(Phi, G, _columns(F, w), tau, mu, nu, gamma, mode == "joint")
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #afe4f8ab
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #80706a9d
 def _off_balance(Phi, G, Z, tau, mu, nu, gamma, joint) -> Tensor:
     "The residual of `kkt_residual` from its matrices"
     echo = nu * (tau[..., :1, :].mH @ (tau[..., :1, :] @ Z))
@@ -866,7 +866,7 @@ def _off_balance(Phi, G, Z, tau, mu, nu, gamma, joint) -> Tensor:
     norm = lambda x: torch.stack([torch.linalg.matrix_norm(x[..., :-1]), x[..., -1].norm(dim=-1)], -1)
     return (norm(off) / (norm(size) + 1e-12 * torch.linalg.matrix_norm(G)[..., None])).amax(-1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2ffe55a4
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #582b2aa3
 def start_positions(
     scenario: NearFieldISACScenario,  # gives regions and spacing
     n_starts: int = 4,  # >= 1
@@ -888,7 +888,7 @@ def start_positions(
     x[2:] = drawn
     return x[:n_starts].to(s.tx)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #764dc67c
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #03836344
 @dataclass
 class ISACResult:
     "A design; every tensor has the leading shape (...) of the instances"
@@ -905,7 +905,7 @@ class ISACResult:
     residual: Tensor   # relative, of the stationarity conditions, (...)
     history: dict      # "wsr", "sinr", "residual": (rounds, ...), the start first
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7447201f
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b8bdb5f0
 def _begin(s, x, power, gamma, weights) -> dict:
     "Zero forcing at positions `x`, or the largest SINR that there is"
     F, w, possible = isac_start(s, _normal(s, x), power, gamma, weights)
@@ -919,12 +919,12 @@ def _begin(s, x, power, gamma, weights) -> dict:
     none = torch.full_like(power.expand(F.shape[:-3]), math.nan)
     return dict(x=x.expand(*F.shape[:-3], *x.shape[-3:]), F=F, w=w, mu=none, nu=none)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c5f43629
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8c3a453f
 def _normal(s: NearFieldISACScenario, x: Tensor) -> Tensor:
     "Channels at positions `x` over the noise's standard deviation"
     return s.channels(x) / math.sqrt(s.noise_var)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #efbc326f
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e6737b79
 def _better(s, one: dict, other: dict, weights) -> dict:
     "Instance by instance the state with the larger weighted sum rate"
     value = [sum_rate(_normal(s, q["x"]), q["F"], q["w"], 1.0, weights) for q in (one, other)]
@@ -932,7 +932,7 @@ def _better(s, one: dict, other: dict, weights) -> dict:
     pick = lambda a, b: torch.where(take[(..., *[None] * (a.ndim - take.ndim))], b, a)
     return {name: pick(one[name], other[name]) for name in one}
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #688c9b48
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #561f188e
 def _round(s, q: dict, power, gamma, weights, move: bool, again: bool, method: str) -> tuple[dict, dict]:
     "Combiner, beams, positions; and what the state before the round was worth"
     H, u = _normal(s, q["x"]), mvdr_combiner(q["F"], q["w"], s)
@@ -949,7 +949,7 @@ def _round(s, q: dict, power, gamma, weights, move: bool, again: bool, method: s
         new = _better(s, new, _begin(s, new["x"], power, gamma, weights), weights)
     return new, seen
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #89fead18
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #885311df
 def alternating_isac(
     scenario: NearFieldISACScenario,  # drops in its leading dimensions
     power: Tensor | float,            # largest transmit power in W, > 0, (...)
@@ -982,7 +982,7 @@ def alternating_isac(
         q = new
     return _result(s, q, rows)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #29fb09ee
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4d3ea68b
 def _first_states(s, power, gamma, weights, move, n_starts, start, generator, method) -> dict:
     "The best of several starts after four rounds, or the one that is given"
     x = start_positions(s, n_starts if move else 1, generator)
@@ -999,7 +999,7 @@ def _first_states(s, power, gamma, weights, move, n_starts, start, generator, me
     pick = lambda v: v.gather(0, best[(..., *[None] * (v.ndim - best.ndim))].expand(1, *v.shape[1:]))[0]
     return {name: pick(v) for name, v in q.items()}
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #25bb3f82
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3f8dfbe6
 def _warm(s, q: dict, start: ISACResult, power, gamma, weights) -> dict:
     "The first start with the beams of an earlier design, where they are allowed and better"
     scale = (power / _columns(start.F, start.w).abs().square().sum((-2, -1))).sqrt()
@@ -1010,7 +1010,7 @@ def _warm(s, q: dict, start: ISACResult, power, gamma, weights) -> dict:
     first = _better(s, first, own, weights)
     return {name: torch.cat([first[name][None], v[1:]]) for name, v in q.items()}
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7fe5530e
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8be604ac
 def _check_positions(s: NearFieldISACScenario, start) -> Tensor:
     "Positions that the scenario allows, or an error"
     x = start.positions if isinstance(start, ISACResult) else start
@@ -1025,7 +1025,7 @@ def _check_positions(s: NearFieldISACScenario, start) -> Tensor:
         )
     return moved
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #354f45cc
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #cb3081a8
 def _result(s: NearFieldISACScenario, q: dict, rows: list[dict]) -> ISACResult:
     "The state and its history as a design"
     history = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -1034,7 +1034,7 @@ def _result(s: NearFieldISACScenario, q: dict, rows: list[dict]) -> ISACResult:
         rates=user_rates(_normal(s, q["x"]), q["F"], q["w"]), positions=q["x"], F=q["F"], w=q["w"],
         u=mvdr_combiner(q["F"], q["w"], s), mu=q["mu"], nu=q["nu"], history=history, **last)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2c85d1d9
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #009c169c
 def race_problem(
     users: int = 2,  # K
     antennas: int = 2,  # M
@@ -1061,7 +1061,7 @@ def race_problem(
     F, w, _ = isac_start(s, H, 0.01, gamma, weights)
     return H, F, w, sensing_rows(mvdr_combiner(F, w, s), s), 0.01, gamma, weights
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #81359491
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #885394de
 def _conic_update(H, F, w, tau, power, gamma, weights) -> float:
     "The value of eq. (9) for one instance by CVXPY and Clarabel"
     import cvxpy as cp
@@ -1079,7 +1079,7 @@ def _conic_update(H, F, w, tau, power, gamma, weights) -> float:
     problem = cp.Problem(cp.Minimize(value), [cp.sum_squares(Z) <= power, cone])
     return float(problem.solve(solver=cp.CLARABEL))
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #598a5c45
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #f5727d64
 def race_arms(
     users: int = 2,     # K
     antennas: int = 2,  # M
@@ -1100,7 +1100,7 @@ def race_arms(
         return arms
     return {"CVXPY, Clarabel": (lambda: _conic_update(*single), 1)} | arms
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #65de62d9
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #278cc5e1
 def benchmark(
     settings: Settings,  # where rows are stored; the race runs on the CPU
     *,
