@@ -359,3 +359,92 @@ BAD = {
 }
 
 test_bad_input = battery.errors(BAD)
+
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the page says, what is put in its place)
+BREAKS = {
+    1: [
+        ("wavelength / (4 * math.pi * far), -2", "wavelength / (2 * math.pi * far), -2"),
+        ("far), -2 * math.pi * d", "far), 2 * math.pi * d"),
+    ],
+    2: [("fading = 1 / d if", "fading = -1 / d if"), ("* (away / d)", "* (-away / d)")],
+    3: [
+        (
+            "return HZ, HO, noise + HZ @ HZ.mH, noise + HO @ HO.mH",
+            "return HZ, HO, noise + HZ @ HZ.mH, noise + HZ @ HZ.mH / 2",
+        ),
+        ("HO = HZ * (user != ", "HO = HZ * (user + 1 != "),
+    ],
+    4: [
+        ("(scenario.reflection * (b * u).sum(-1))", "(scenario.reflection * (b * u.conj()).sum(-1))"),
+        ("[..., None] * a\n    return rows if leak", "[..., None] * a.conj()\n    return rows if leak"),
+    ],
+    5: [
+        ("useful / (1 + spoils + users[..., 1:].sum(-1)", "useful / (1 + spoils + users[..., 2:].sum(-1)"),
+        (
+            "useful, spoils = useful + spoils, torch.zeros_like(spoils)",
+            "useful, spoils = useful, torch.zeros_like(spoils)",
+        ),
+    ],
+    6: [
+        ("(b0 - V @ torch.linalg.solve(inner, V.mH @ b0))", "(b0 + V @ torch.linalg.solve(inner, V.mH @ b0))"),
+        ("V.mH @ V\n    return _unit", "2 * V.mH @ V\n    return _unit"),
+    ],
+    7: [
+        ("return torch.linalg.solve(C, HF), (W + W.mH) / 2", "return torch.linalg.solve(J, HF), (W + W.mH) / 2"),
+        ("HF.mH @ torch.linalg.solve(J, HF)\n", "HF.mH @ torch.linalg.solve(C, HF)\n"),
+    ],
+    8: [
+        ("return flat(G) @ flat(V).mH, flat(G)", "return flat(V) @ flat(V).mH, flat(G)"),
+        ("G = weights[..., None, None] * (V @ W)", "G = weights[..., None, None] * V"),
+    ],
+    9: [("rows[..., 1:, :].mH @ rows[..., 1:, :], Z=Z", "rows.mH @ rows, Z=Z"), ("Z=Z, B=B)", "Z=Z, B=-1j * B)")],
+    10: [
+        ("push = g(nu) * t * c\n", "push = g(nu) * t * c.conj()\n"),
+        ("A = Phi + g(nu * gamma) * T\n    systems", "A = Phi + g(nu) * T\n    systems"),
+    ],
+    11: [("F, Ty = Bi @ G, T @ y", "F, Ty = Ai @ G, T @ y"), ("F, Ty = Bi @ G, T @ y", "F, Ty = 2 * Bi @ G, T @ y")],
+    12: [
+        ("s + f * (f - 1) / _inner(y, A @ y)", "s + f * (f - 2) / _inner(y, A @ y)"),
+        ('(nu * q["x"]).log()]', '(2 * nu * q["x"]).log()]'),
+    ],
+    13: [
+        ("beta2 = gamma * (spill + 1) / room", "beta2 = gamma * spill / room"),
+        ("x.square() - gamma * z, _inner(F, TF)", "x.square() + gamma * z, _inner(F, TF)"),
+    ],
+    14: [("cost / weights, math.inf", "cost, math.inf"), ("top * share - cost, 0.0", "top - cost, 0.0")],
+    15: [
+        ("+ 2 * (a * math.log2(2 * a)", "+ 1 * (a * math.log2(2 * a)"),
+        ("a * equal[0] + (1 - a) * equal[1] + 2", "a * equal[1] + (1 - a) * equal[0] + 2"),
+    ],
+    16: [
+        ("+ eye / power[..., None, None]", "+ eye * power[..., None, None]"),
+        ("w, eye = power.sqrt()[..., None] * _unit(a)", "w, eye = power[..., None] * _unit(a)"),
+    ],
+    17: [
+        ("torch.special.sinc(N * lam / 2 * gaps", "torch.special.sinc(N * lam * gaps"),
+        ("gaps / (lam * d)).abs()", "gaps / (lam * d * 1.3)).abs()"),
+    ],
+    18: [
+        ("- torch.linalg.solve(J, HO)) @", "- torch.linalg.solve(J, HZ)) @"),
+        ("return 2 / math.log(2) * (Gamma.conj()", "return 1 / math.log(2) * (Gamma.conj()"),
+        ("(Gamma.conj()[..., None] * dH)", "(Gamma[..., None] * dH)"),
+    ],
+    19: [
+        ("least = torch.where(b >= a, mean, math.inf)", "least = torch.where(b == a, mean, math.inf)"),
+        ("scatter(-1, order, (z + shift)", "scatter(-1, order.argsort(-1), (z + shift)"),
+    ],
+    20: [
+        ("x + step[..., None, None] * g)", "x - step[..., None, None] * g)"),
+        ("x = x.clamp(-half, half)", "x = x.clamp(-2 * half, 2 * half)"),
+    ],
+    21: [
+        ("return -r.nu * sinr_min * (spoils + 1) / math.log(2)", "return -r.nu * sinr_min * spoils / math.log(2)"),
+        ("(spoils + 1) / math.log(2)", "(spoils + 1)"),
+    ],
+    22: [("r = K * M + Q + 1\n", "r = K * M * (Q + 1)\n"), ("basis=8 * N * r**2", "basis=8 * N * r**3")],
+}
+
+TestBreaks = battery.breaks("movable_antenna_isac", BREAKS, until="### The race", aside=r"code-fold: true")
