@@ -1,0 +1,450 @@
+"""Movable antennas against a conic solver, a quadratic program, isotonic regression and brute force."""
+
+import itertools
+import math
+import pickle
+from copy import deepcopy
+from dataclasses import replace
+
+import battery
+import cvxpy as cp
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed, parallel_config
+from sklearn.isotonic import IsotonicRegression
+
+from weightbook.book.checks import assert_close
+from weightbook.estimation import movable_antenna_isac as ma
+
+WAVE = 0.0107
+HALF = torch.tensor([0.5, 0.5], dtype=torch.float64)
+
+
+def scenario(drops: int = 2, N: int = 16, users: int = 2, seed: int = 0, **options) -> ma.NearFieldISACScenario:
+    g = torch.Generator().manual_seed(seed)
+    r = lambda *shape: torch.rand(*shape, generator=g, dtype=torch.float64)  # noqa: E731
+    about = dict(
+        tx=ma.line_array(N, WAVE / 2),
+        users=ma.at_angle(3 + 4 * r(drops, users), 100 * r(drops, users) - 50),
+        target=ma.at_angle(5.0, 5.0),
+        wavelength=WAVE,
+        clutter=ma.at_angle(4 + 4 * r(drops, 2), 100 * r(drops, 2) - 50),
+    )
+    return ma.NearFieldISACScenario(**(about | options))
+
+
+def step_of(s, level: float = 0.1, antennas_at: int = 1):
+    "Arguments of `isac_precoder_update` at the usual start"
+    H = s.channels(ma.start_positions(s, 2)[antennas_at]) / math.sqrt(s.noise_var)
+    weights = torch.full((s.users.shape[-2],), 1 / s.users.shape[-2], dtype=torch.float64)
+    gamma = level * ma.largest_sinr(s, 0.01)
+    F, w, possible = ma.isac_start(s, H, 0.01, gamma, weights)
+    assert possible.all()
+    return H, F, w, ma.sensing_rows(ma.mvdr_combiner(F, w, s), s), 0.01, gamma, weights
+
+
+# ---- the step of precoders and beam ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("users", "antennas", "N", "level"), [(2, 2, 16, 0.1), (1, 1, 8, 0.5), (3, 2, 16, 1e-3), (2, 3, 12, 0.9)]
+)
+def test_the_exact_step_is_that_of_a_conic_solver(users, antennas, N, level):
+    s = scenario(1, N, users, seed=users + N, antennas=antennas)
+    H, F, w, tau, power, gamma, weights = step_of(s, level)
+    F, w = F[0], w[0]
+    H, tau, gamma = H[0], tau[0], gamma[0].item()
+    for _ in range(3):  # the first steps leave power over; later ones do not
+        U, W = ma.wmmse_auxiliaries(H, F, w)
+        Phi = sum(weights[k] * H[k].mH @ U[k] @ W[k] @ U[k].mH @ H[k] for k in range(users)).resolve_conj()
+        G = torch.cat([weights[k] * H[k].mH @ U[k] @ W[k] for k in range(users)], 1).resolve_conj().numpy()
+        value, vectors = torch.linalg.eigh(Phi)
+        root = (value.clamp(min=0).sqrt()[:, None] * vectors.mH).resolve_conj().numpy()
+        rows, n = tau.resolve_conj().numpy(), G.shape[1]
+        Z = cp.Variable((N, n + 1), complex=True)
+        spill = cp.hstack([cp.vec(rows @ Z[:, :n], order="C"), rows[1:] @ Z[:, n], np.ones(1)])
+        cost = cp.sum_squares(root @ Z) - 2 * cp.real(cp.sum(cp.multiply(G.conj(), Z[:, :n])))
+        held = [cp.sum_squares(Z) <= power, math.sqrt(gamma) * cp.norm(spill) <= cp.real(rows[0] @ Z[:, n])]
+        wanted = cp.Problem(cp.Minimize(cost), held).solve(solver=cp.CLARABEL)
+        F, w, _ = ma.isac_precoder_update(H, F, w, tau, power, gamma, weights)
+        ours = torch.cat([*F, w[:, None]], 1)
+        found = (ours.conj() * (Phi @ ours)).sum().real - 2 * (torch.from_numpy(G).conj() * ours[:, :n]).sum().real
+        assert_close(found.item(), float(wanted), rtol=1e-6)
+        assert ours.abs().square().sum() <= power * (1 + 1e-8)
+        assert ma._sinr_of(tau, F, w, "dedicated") >= gamma * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("mode", ["dedicated", "joint"])
+def test_the_tangent_step_is_that_of_a_conic_solver(mode):
+    s = scenario(1, 10, seed=3, sensing_mode=mode)
+    H, F, w, tau, power, gamma, weights = step_of(s, 0.3)
+    H, F, w, tau, gamma = H[0], F[0], w[0], tau[0], gamma[0].item()
+    p = ma._subproblem(H, F, w, tau, *ma._targets(power, gamma, H), weights, 1.0, True)
+    value, vectors = torch.linalg.eigh(p["Phi"])
+    root, G = (value.clamp(min=0).sqrt()[:, None] * vectors.mH).resolve_conj().numpy(), p["G"].resolve_conj().numpy()
+    rows, c = tau.resolve_conj().numpy(), (tau[:1] @ p["Z"]).resolve_conj().numpy()[0]
+    Z, n, joint = cp.Variable((10, 5), complex=True), 4, mode == "joint"
+    sent = range(5) if joint else (4,)
+    useful = sum(2 * cp.real(np.conj(c[i]) * (rows[0] @ Z[:, i])) - abs(c[i]) ** 2 for i in sent)
+    spoils = cp.sum_squares(rows[1:] @ Z) + (0 if joint else cp.sum_squares(rows[:1] @ Z[:, :n]))
+    cost = cp.sum_squares(root @ Z) - 2 * cp.real(cp.sum(cp.multiply(G.conj(), Z[:, :n])))
+    wanted = cp.Problem(cp.Minimize(cost), [cp.sum_squares(Z) <= power, useful >= gamma * (spoils + 1)]).solve(
+        solver=cp.CLARABEL
+    )
+    F, w, _ = ma.isac_precoder_update(H, F, w, tau, power, gamma, weights, mode=mode, method="bisection")
+    ours = torch.cat([*F, w[:, None]], 1)
+    found = ((ours.conj() * (p["Phi"] @ ours)).sum() - 2 * (p["G"].conj() * ours[:, :n]).sum()).real
+    assert_close(found.item(), float(wanted), rtol=1e-5)
+
+
+def test_both_ways_have_one_fixed_point_and_the_small_basis_changes_nothing():
+    s = scenario(3)
+    H, F, w, tau, power, gamma, weights = step_of(s)
+    small, large = (ma.isac_precoder_update(H, F, w, tau, power, gamma, weights, full=full) for full in (False, True))
+    assert_close(small[0], large[0], rtol=1e-5)
+    runs = [
+        ma.alternating_isac(s, 0.01, gamma, HALF, move=False, method=m, n_iter=30).wsr for m in ("newton", "bisection")
+    ]
+    assert_close(runs[0], runs[1], rtol=1e-4)
+
+
+def test_the_multipliers_solve_their_equations_near_the_largest_threshold():
+    s = scenario(4, seed=5)
+    H, F, w, tau, power, gamma, weights = step_of(s, 0.995)
+    new, beam, (mu, nu) = ma.isac_precoder_update(H, F, w, tau, power, gamma, weights)
+    assert (ma._sinr_of(tau, new, beam, "dedicated") >= gamma * (1 - 1e-5)).all() and (mu > 0).all() and (nu > 0).all()
+    assert (ma._columns(new, beam).abs().square().sum((-2, -1)) <= power * (1 + 1e-6)).all()
+
+
+# ---- positions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("M", "room"), [(1, 0.0), (2, 0.0), (3, 1.0), (5, 0.4)])
+def test_the_projection_is_that_of_a_quadratic_program(M, room):
+    rng = np.random.default_rng(M)
+    for _ in range(10):
+        x, lo, d = 2 * rng.normal(size=M), -1.0, 0.5
+        hi = lo + (M - 1) * d + room
+        order, z = np.argsort(x, kind="stable"), cp.Variable(M)
+        held = [z[0] >= lo, z[M - 1] <= hi] + [z[i + 1] - z[i] >= d for i in range(M - 1)]
+        cp.Problem(cp.Minimize(cp.sum_squares(z - x[order])), held).solve(solver=cp.CLARABEL)
+        found = ma.project_min_spacing(torch.from_numpy(x), lo, hi, d).numpy()
+        assert np.abs(found[order] - z.value).max() < 1e-5
+        assert found.min() >= lo and found.max() <= hi
+
+
+def test_the_stretches_are_isotonic_regression():
+    z = torch.randn(30, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    peer = np.stack([IsotonicRegression().fit_transform(np.arange(9), row) for row in z.numpy()])
+    assert_close(ma._isotonic(z).numpy(), peer, rtol=1e-9)
+
+
+def test_the_landscape_has_no_better_place_than_the_one_found():
+    s = scenario(1, 32, seed=1, clutter=None)
+    gamma = 1e-3 * ma.largest_sinr(s, 0.01)
+    found = ma.alternating_isac(s, 0.01, gamma, HALF, n_iter=10)
+    line = torch.linspace(-5, 5, 9, dtype=torch.float64) * WAVE
+    spots = torch.tensor(list(itertools.combinations(line.tolist(), 2)), dtype=torch.float64)
+    pairs = torch.cartesian_prod(torch.arange(len(spots)), torch.arange(len(spots)))
+    x = spots[pairs][:, None, :, :, None][:, 0]
+    H = s.channels(x) / math.sqrt(s.noise_var)
+    best = ma.sum_rate(H, ma.block_diagonalization(H, 0.01, HALF), torch.zeros(32).to(H), 1.0, HALF).max()
+    assert found.wsr > best - 0.05
+
+
+def test_motion_in_the_plane_keeps_to_box_and_spacing():
+    s = scenario(2, axes=torch.eye(3, dtype=torch.float64)[:2], antennas=3, side=3 * WAVE)
+    gamma = 1e-3 * ma.largest_sinr(s, 0.01)
+    found = ma.alternating_isac(s, 0.01, gamma, HALF, n_iter=4, n_starts=3)
+    x = found.positions
+    apart = (x[..., :, None, :] - x[..., None, :, :]).norm(dim=-1) + torch.eye(3)
+    assert x.abs().max() <= s.side / 2 and apart.min() >= WAVE / 2 * (1 - 1e-9)
+    assert (found.history["wsr"].diff(dim=0) > -1e-9).all()
+
+
+# ---- the whole -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["dedicated", "joint"])
+@pytest.mark.parametrize("leak", [False, True])
+def test_rounds_never_fall_and_keep_the_constraints(mode, leak):
+    g = torch.Generator().manual_seed(0)
+    H = 1e-7 * torch.complex(*torch.randn(2, 16, 16, generator=g, dtype=torch.float64)) if leak else None
+    s = scenario(3, sensing_mode=mode, self_interference=H)
+    gamma = 0.1 * ma.largest_sinr(s, 0.01)
+    r = ma.alternating_isac(s, 0.01, gamma, HALF, n_iter=6, n_starts=2)
+    assert (r.history["wsr"].diff(dim=0) > -1e-9).all() and (r.sinr >= gamma * (1 - 1e-6)).all()
+    assert_close(
+        ma._columns(r.F, r.w).abs().square().sum((-2, -1)), torch.full((3,), 0.01, dtype=torch.float64), rtol=1e-6
+    )
+    assert_close(r.sinr, ma.sensing_sinr(r.u, r.F, r.w, s), rtol=1e-9)
+    assert_close(r.wsr, (r.rates * HALF).sum(-1), rtol=1e-9)
+
+
+def test_a_single_antenna_and_user_is_the_matched_filter():
+    s = scenario(2, users=1, antennas=1)
+    r = ma.alternating_isac(s, 0.01, 0.0, torch.ones(1, dtype=torch.float64), move=False)
+    h = s.channels(ma.start_positions(s, 1)[0]).flatten(-3).norm(dim=-1)
+    assert_close(r.wsr, torch.log2(1 + 0.01 * h**2 / s.noise_var), rtol=1e-6)
+
+
+def test_a_single_user_is_water_filling():
+    s = scenario(2, 64, users=1, antennas=3, clutter=None)
+    r = ma.alternating_isac(
+        s, 0.01, 0.0, torch.ones(1, dtype=torch.float64), move=False, start=ma.start_positions(s, 2)[1]
+    )
+    gains = torch.linalg.svdvals(s.channels(r.positions)[:, 0]) ** 2 / s.noise_var
+    for wsr, g in zip(r.wsr, gains, strict=True):
+        levels = np.linspace(0, 1, 200_001)
+        used = np.maximum(levels[:, None] - 1 / g.numpy(), 0)
+        power = used[np.searchsorted(used.sum(1), 0.01)]
+        assert abs(wsr.item() - np.log2(1 + power * g.numpy()).sum()) < 1e-2
+
+
+def test_in_the_far_field_motion_gains_nothing():
+    s = scenario(2)
+    far = replace(s, users=1000 * s.users, target=1000 * s.target, clutter=None, reflection=None)
+    kept, free = (ma.alternating_isac(far, 1e4, 0.0, HALF, move=m, n_iter=8) for m in (False, True))
+    assert (free.wsr / kept.wsr).max() < 1.3
+    alone = replace(far, users=far.users[:, :1])
+    kept, free = (ma.alternating_isac(alone, 1e4, 0.0, HALF[:1] * 2, move=m, n_iter=8) for m in (False, True))
+    assert_close(free.wsr, kept.wsr, rtol=1e-4)
+
+
+def test_more_power_or_region_never_costs_and_a_higher_threshold_does():
+    s = scenario(2)
+    gamma = 0.05 * ma.largest_sinr(s, 0.01)
+    base = ma.alternating_isac(s, 0.01, gamma, HALF, n_iter=6, n_starts=2)
+    more = ma.alternating_isac(s, 0.02, gamma, HALF, n_iter=6, n_starts=1, start=base)
+    wider = ma.alternating_isac(replace(s, side=2 * s.side), 0.01, gamma, HALF, n_iter=6, n_starts=1, start=base)
+    harder = ma.alternating_isac(s, 0.01, 10 * gamma, HALF, n_iter=6, n_starts=2)
+    assert (more.wsr > base.wsr).all() and (wider.wsr >= base.wsr - 1e-9).all() and (harder.wsr < base.wsr).all()
+
+
+def test_invariances():
+    s = scenario(1)
+    H, F, w, tau, power, gamma, weights = step_of(s)
+    Q = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0].to(F)
+    assert_close(ma.user_rates(H, F @ Q, w * 1j), ma.user_rates(H, F, w), rtol=1e-9)
+    assert_close(ma.sum_rate(H, F, w, 1.0, 3 * weights), 3 * ma.sum_rate(H, F, w, 1.0, weights), rtol=1e-12)
+    moved = replace(s, tx=s.tx + 1, users=s.users + 1)  # arrays and users together
+    x = ma.start_positions(s, 1)[0]
+    assert_close(moved.channels(x), s.channels(x), rtol=1e-9)
+
+
+def test_an_instance_does_not_depend_on_its_batch():
+    s = scenario(3)
+    many = ma.alternating_isac(s, 0.01, 1.0, HALF, n_iter=4, n_starts=3)
+    for i in range(3):
+        one = replace(s, users=s.users[i], clutter=s.clutter[i])
+        assert_close(ma.alternating_isac(one, 0.01, 1.0, HALF, n_iter=4, n_starts=3).wsr, many.wsr[i], rtol=1e-5)
+
+
+def test_single_precision_comes_close():
+    s = scenario(2)
+    single = replace(
+        s,
+        **{n: getattr(s, n).float() for n in ("tx", "rx", "users", "target", "clutter", "axes")},
+        reflection=s.reflection.to(torch.complex64),
+    )
+    kept = [ma.alternating_isac(v, 0.01, 1.0, HALF, move=False, n_iter=6, tol=1e-4) for v in (s, single)]
+    assert kept[1].F.dtype == torch.complex64 and kept[1].wsr.dtype == torch.float32
+    assert_close(kept[1].wsr.double(), kept[0].wsr, rtol=2e-3)
+
+
+def test_starts_repeat_and_results_travel():
+    s = scenario(1)
+    a, b = (
+        ma.alternating_isac(s, 0.01, 1.0, HALF, n_iter=2, n_starts=3, generator=torch.Generator().manual_seed(7))
+        for _ in "ab"
+    )
+    assert torch.equal(a.positions, b.positions)
+    for copy in (pickle.loads(pickle.dumps(a)), deepcopy(a)):
+        assert torch.equal(copy.F, a.F)
+    assert torch.equal(deepcopy(s).channels(a.positions), s.channels(a.positions))
+
+
+def _wsr(N: int) -> float:
+    return ma.alternating_isac(scenario(1, N), 0.01, 0.5, HALF, move=False, n_iter=3).wsr.item()
+
+
+def test_workers_give_the_same_numbers():
+    sizes = (8, 12, 16)
+    plain = [_wsr(N) for N in sizes]
+    assert plain == Parallel(n_jobs=2)(delayed(_wsr)(N) for N in sizes)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_numbers():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None),
+        parallel_config("dask"),
+    ):
+        assert Parallel()(delayed(_wsr)(N) for N in (8, 12)) == [_wsr(8), _wsr(12)]
+
+
+def test_the_race_has_its_arms():
+    assert list(ma.race_arms(2, 2, 8, 3)) == ["CVXPY, Clarabel", "Newton", "Newton, batch", "nested bisection"]
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+test_recipe = battery.recipe("movable_antenna_isac", "weighted sum rate:", "positions in wavelengths")
+
+TOY = scenario(1)
+X = ma.start_positions(TOY, 1)[0]
+STEP = step_of(TOY)
+WORD = "x"
+
+
+def run(**options):
+    return lambda: ma.alternating_isac(
+        **(dict(scenario=TOY, power=0.01, sinr_min=1.0, weights=HALF, n_iter=1) | options)
+    )
+
+
+BAD = {
+    "wavelength": (lambda: ma.nearfield_channel(TOY.tx, TOY.users[0], 0.0), ValueError, "`wavelength`"),
+    "points in the plane": (lambda: ma.nearfield_channel(TOY.tx[:, :2], TOY.users[0], WAVE), ValueError, "`rx`"),
+    "NaN": (lambda: ma.nearfield_channel(TOY.tx * math.nan, TOY.users[0], WAVE), ValueError, "`rx`"),
+    "integers": (lambda: ma.nearfield_channel(TOY.tx.long(), TOY.users[0], WAVE), TypeError, "`rx`"),
+    "amplitude": (lambda: ma.nearfield_channel(TOY.tx, TOY.users[0], WAVE, "centre"), ValueError, "center"),
+    "same place": (lambda: ma.nearfield_channel(TOY.tx, TOY.tx, WAVE), ValueError, "same place"),
+    "behind the array": (lambda: ma.at_angle(-1.0, 0.0), ValueError, "`distance`"),
+    "no elements": (lambda: ma.line_array(0, 0.1), ValueError, "`n`"),
+    "antennas": (lambda: replace(TOY, antennas=0), ValueError, "`antennas`"),
+    "region": (lambda: replace(TOY, side=WAVE / 4), ValueError, "`side`"),
+    "mode": (lambda: replace(TOY, sensing_mode="both"), ValueError, "`sensing_mode`"),
+    "axes": (lambda: replace(TOY, axes=torch.ones(1, 3).double()), ValueError, "`axes`"),
+    "reflection": (lambda: replace(TOY, reflection=TOY.reflection[:1]), ValueError, "`reflection`"),
+    "no target": (lambda: replace(TOY, reflection=0 * TOY.reflection), ValueError, "`reflection`"),
+    "leak": (lambda: replace(TOY, self_interference=torch.zeros(2, 2) + 0j), ValueError, "`self_interference`"),
+    "scatterers alone": (lambda: replace(TOY, scatterers=TOY.users[:, :, None]), ValueError, "`scattering`"),
+    "noise": (lambda: replace(TOY, noise_var=-1.0), ValueError, "`noise_var`"),
+    "real channel": (lambda: ma.user_rates(STEP[0].real, STEP[1], STEP[2]), TypeError, "`H`"),
+    "precoders": (lambda: ma.user_rates(STEP[0], STEP[1][..., :1, :], STEP[2]), ValueError, "`F`"),
+    "beam": (lambda: ma.user_rates(STEP[0], STEP[1], STEP[2][..., :3]), ValueError, "`w`"),
+    "weights": (lambda: ma.sum_rate(*STEP[:3], 1.0, HALF[:1]), ValueError, "`weights`"),
+    "negative weights": (run(weights=torch.tensor([1.0, -1.0])), ValueError, "`weights`"),
+    "no weights": (run(weights=torch.zeros(2)), ValueError, "`weights`"),
+    "combiner": (lambda: ma.sensing_rows(torch.zeros(16) + 0j, TOY), ValueError, "`u`"),
+    "tau": (lambda: ma.isac_precoder_update(*STEP[:3], STEP[3][..., :3], *STEP[4:]), ValueError, "`tau`"),
+    "joint by Newton": (lambda: ma.isac_precoder_update(*STEP, mode="joint", method="newton"), ValueError, "`method`"),
+    "power": (run(power=0.0), ValueError, "`power`"),
+    "power in words": (run(power="10 dBm"), TypeError, "`power`"),
+    "NaN power": (run(power=math.nan), ValueError, "`power`"),
+    "threshold": (run(sinr_min=-1.0), ValueError, "`sinr_min`"),
+    "out of reach": (run(sinr_min=1e6), ValueError, "the largest at that power"),
+    "batches that do not fit": (run(power=torch.full((3,), 0.01), sinr_min=torch.ones(2)), ValueError, "`sinr_min`"),
+    "rounds": (run(n_iter=0), ValueError, "`n_iter`"),
+    "starts": (run(n_starts=0), ValueError, "`n_starts`"),
+    "start outside": (run(start=X + 1), ValueError, "`start`"),
+    "start too close": (run(start=0 * X), ValueError, "`start`"),
+    "start shape": (run(start=X[..., :1, :]), ValueError, "`start`"),
+    "no room": (lambda: ma.project_min_spacing(torch.zeros(3), 0.0, 1.0, 0.6), ValueError, "`hi`"),
+    "gains": (lambda: ma.water_filling(-torch.ones(2), torch.tensor(1.0), torch.ones(2)), ValueError, "`gains`"),
+    "too many users": (
+        lambda: ma.block_diagonalization(torch.ones(4, 2, 5) + 0j, 1.0, torch.ones(4)),
+        ValueError,
+        "`H`",
+    ),
+    "multipliers": (lambda: ma.kkt_residual(*STEP[:4], 1.0, 1.0, HALF), TypeError, "`multipliers`"),
+    "derivatives": (
+        lambda: ma.position_gradient(STEP[0], STEP[0][..., None][..., :1, :, :], *STEP[1:3]),
+        ValueError,
+        "`dH`",
+    ),
+}
+
+test_bad_input = battery.errors(BAD)
+
+
+# ---- breaks ----------------------------------------------------------------------------------------------------------
+
+# tag of the equation -> (what the page says, what is put in its place)
+BREAKS = {
+    1: [
+        ("wavelength / (4 * math.pi * far), -2", "wavelength / (2 * math.pi * far), -2"),
+        ("far), -2 * math.pi * d", "far), 2 * math.pi * d"),
+    ],
+    2: [("fading = 1 / d if", "fading = -1 / d if"), ("* (away / d)", "* (-away / d)")],
+    3: [
+        (
+            "return HZ, HO, noise + HZ @ HZ.mH, noise + HO @ HO.mH",
+            "return HZ, HO, noise + HZ @ HZ.mH, noise + HZ @ HZ.mH / 2",
+        ),
+        ("HO = HZ * (user != ", "HO = HZ * (user + 1 != "),
+    ],
+    4: [
+        ("(scenario.reflection * (b * u).sum(-1))", "(scenario.reflection * (b * u.conj()).sum(-1))"),
+        ("[..., None] * a\n    return rows if leak", "[..., None] * a.conj()\n    return rows if leak"),
+    ],
+    5: [
+        ("useful / (1 + spoils + users[..., 1:].sum(-1)", "useful / (1 + spoils + users[..., 2:].sum(-1)"),
+        (
+            "useful, spoils = useful + spoils, torch.zeros_like(spoils)",
+            "useful, spoils = useful, torch.zeros_like(spoils)",
+        ),
+    ],
+    6: [
+        ("(b0 - V @ torch.linalg.solve(inner, V.mH @ b0))", "(b0 + V @ torch.linalg.solve(inner, V.mH @ b0))"),
+        ("V.mH @ V\n    return _unit", "2 * V.mH @ V\n    return _unit"),
+    ],
+    7: [
+        ("return torch.linalg.solve(C, HF), (W + W.mH) / 2", "return torch.linalg.solve(J, HF), (W + W.mH) / 2"),
+        ("HF.mH @ torch.linalg.solve(J, HF)\n", "HF.mH @ torch.linalg.solve(C, HF)\n"),
+    ],
+    8: [
+        ("return flat(G) @ flat(V).mH, flat(G)", "return flat(V) @ flat(V).mH, flat(G)"),
+        ("G = weights[..., None, None] * (V @ W)", "G = weights[..., None, None] * V"),
+    ],
+    9: [("rows[..., 1:, :].mH @ rows[..., 1:, :], Z=Z", "rows.mH @ rows, Z=Z"), ("Z=Z, B=B)", "Z=Z, B=-1j * B)")],
+    10: [
+        ("push = g(nu) * t * c\n", "push = g(nu) * t * c.conj()\n"),
+        ("A = Phi + g(nu * gamma) * T\n    systems", "A = Phi + g(nu) * T\n    systems"),
+    ],
+    11: [("F, Ty = Bi @ G, T @ y", "F, Ty = Ai @ G, T @ y"), ("F, Ty = Bi @ G, T @ y", "F, Ty = 2 * Bi @ G, T @ y")],
+    12: [
+        ("s + f * (f - 1) / _inner(y, A @ y)", "s + f * (f - 2) / _inner(y, A @ y)"),
+        ('(nu * q["x"]).log()]', '(2 * nu * q["x"]).log()]'),
+    ],
+    13: [
+        ("beta2 = gamma * (spill + 1) / room", "beta2 = gamma * spill / room"),
+        ("x.square() - gamma * z, _inner(F, TF)", "x.square() + gamma * z, _inner(F, TF)"),
+    ],
+    14: [("cost / weights, math.inf", "cost, math.inf"), ("top * share - cost, 0.0", "top - cost, 0.0")],
+    15: [
+        ("+ 2 * (a * math.log2(2 * a)", "+ 1 * (a * math.log2(2 * a)"),
+        ("a * equal[0] + (1 - a) * equal[1] + 2", "a * equal[1] + (1 - a) * equal[0] + 2"),
+    ],
+    16: [
+        ("+ eye / power[..., None, None]", "+ eye * power[..., None, None]"),
+        ("w, eye = power.sqrt()[..., None] * _unit(a)", "w, eye = power[..., None] * _unit(a)"),
+    ],
+    17: [
+        ("torch.special.sinc(N * lam / 2 * gaps", "torch.special.sinc(N * lam * gaps"),
+        ("gaps / (lam * d)).abs()", "gaps / (lam * d * 1.3)).abs()"),
+    ],
+    18: [
+        ("- torch.linalg.solve(J, HO)) @", "- torch.linalg.solve(J, HZ)) @"),
+        ("return 2 / math.log(2) * (Gamma.conj()", "return 1 / math.log(2) * (Gamma.conj()"),
+        ("(Gamma.conj()[..., None] * dH)", "(Gamma[..., None] * dH)"),
+    ],
+    19: [
+        ("least = torch.where(b >= a, mean, math.inf)", "least = torch.where(b == a, mean, math.inf)"),
+        ("scatter(-1, order, (z + shift)", "scatter(-1, order.argsort(-1), (z + shift)"),
+    ],
+    20: [
+        ("x + step[..., None, None] * g)", "x - step[..., None, None] * g)"),
+        ("x = x.clamp(-half, half)", "x = x.clamp(-2 * half, 2 * half)"),
+    ],
+    21: [
+        ("return -r.nu * sinr_min * (spoils + 1) / math.log(2)", "return -r.nu * sinr_min * spoils / math.log(2)"),
+        ("(spoils + 1) / math.log(2)", "(spoils + 1)"),
+    ],
+    22: [("r = K * M + Q + 1\n", "r = K * M * (Q + 1)\n"), ("basis=8 * N * r**2", "basis=8 * N * r**3")],
+}
+
+TestBreaks = battery.breaks("movable_antenna_isac", BREAKS, until="### The race", aside=r"code-fold: true")
