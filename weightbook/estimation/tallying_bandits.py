@@ -215,20 +215,19 @@ def _advance(game: _Game, a: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #eb6af6b1
 class _Steps(_Game):
-    "Playing one step at a time"
+    "Step by step"
 
     @property
     def recent(self) -> np.ndarray:
-        "The last m actions, the latest first, shape (n_envs, m); K where nothing was played"
+        "The last m actions, latest first, (n_envs, m); K: none"
         return self._ring[(self.time - 1 - np.arange(self.memory)) % self.memory].T
 
     @property
     def tallies(self) -> np.ndarray:
-        "Tallies after the latest play, shape (n_envs, K)"
+        "Tallies after the latest play, (n_envs, K)"
         return _carried(self).T * (self.weights[0] if self.decay == 1 else 1.0)
 
     def _arms_of(self, action) -> np.ndarray:
-        "An action for each game, or an error that says what came"
         a, K, B = np.asarray(action), self.n_arms, self.n_envs
         if a.dtype.kind not in "iu" or a.shape not in ((), (B,)) or a.min() < 0 or a.max() >= K:
             raise ValueError(f"`action` must hold integers in [0, {K}), one or {B}, got {action!r:.60}")
@@ -352,11 +351,11 @@ def _follow(choice: np.ndarray, following: np.ndarray, window: int) -> np.ndarra
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #5a87c2b8
 def best_sequence(
-    model: TallyingModel,          # at most a million windows of m - 1 actions
-    horizon: int,                  # steps T, >= 1
-    *, start: Sequence[int] = (),  # actions already played, the latest last
-) -> tuple[float, np.ndarray]:     # the smallest possible loss, and the actions (T,) that reach it
-    "The comparator of complete policy regret by backward induction, eq. (5)"
+    model: TallyingModel, # at most a million windows of m - 1 actions
+    horizon: int, # steps T, >= 1
+    *, start: Sequence[int] = (), # actions already played, the latest last
+) -> tuple[float, np.ndarray]: # the least possible loss, and actions (T,) that reach it
+    "The comparator of regret, eq. (5)"
     costs, following = _windows(_is_model(model))
     shape = check_integer("horizon", horizon, low=1), len(costs)
     value, choice = np.zeros(len(costs)), np.empty(shape, np.int16)
@@ -381,11 +380,6 @@ def enumerate_sequences(
         raise ValueError(f"`horizon` must keep K ** T below 200 000, got {model.n_arms} ** {horizon}")
     return model.sequence_losses(np.indices((model.n_arms,) * horizon).reshape(horizon, -1).T)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #d1f0a6b3
-def _can_list(w: np.ndarray) -> bool:
-    "Whether all reachable tallies can be listed: equal weights, or at most half a million sums"
-    return len(w) <= 20 or _decay(w) == 1
-
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #28f3cc7b
 def reachable_tallies(
     weights: Sequence,     # shape (m,), in [0, 1]
@@ -403,6 +397,11 @@ def reachable_tallies(
     return sums
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #6fe0b5a2
+def _can_list(w: np.ndarray) -> bool:
+    "Whether all reachable tallies can be listed: equal weights, or at most half a million sums"
+    return len(w) <= 20 or _decay(w) == 1
+
+
 def _looked_at(model: TallyingModel) -> np.ndarray:
     "Tallies at which eq. (7) is asked; beside a grid the corners of tables, where their least losses are"
     y = reachable_tallies(model.weights)
@@ -502,6 +501,16 @@ def _gaps(gaps) -> np.ndarray:
         raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
     return gaps
 
+
+def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -> int:
+    "Epochs that can begin before the horizon: one only begins when two arms have finished all before it"
+    check_integer("horizon", horizon, low=1)
+    s = spent = 0
+    while spent < horizon:
+        s += 1
+        spent += 2 * (memory_bound + epoch_length(s, n_arms, delta))
+    return s
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #040b8a79
 def epochs_needed(
     gaps: np.ndarray,         # shape (K,), the best arm's is 0
@@ -517,16 +526,6 @@ def epochs_needed(
         last = check_integer("most", most, low=1)
     s = np.where(gaps > 0, s, last)
     return s if most is None else np.minimum(s, most)
-
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #7c1a90e2
-def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -> int:
-    "Epochs that can begin before the horizon: one only begins when two arms have finished all before it"
-    check_integer("horizon", horizon, low=1)
-    s = spent = 0
-    while spent < horizon:
-        s += 1
-        spent += 2 * (memory_bound + epoch_length(s, n_arms, delta))
-    return s
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #ecfae394
 def instance_bound(
@@ -702,11 +701,11 @@ def simulate(
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #4e81544a
 def simulate_blocks(
-    policy: BlockPolicy,          # a fresh one
-    env: WeightedTallyingBandit,  # one game
-    horizon: int,                 # steps, >= 1
-) -> dict[str, np.ndarray]:       # "arms", "lengths" and "expected" losses of the blocks, each (blocks,)
-    "Play block by block, eq. (3): the law of `simulate` without its loop"
+    policy: BlockPolicy, # a fresh one
+    env: WeightedTallyingBandit, # one game
+    horizon: int, # steps, >= 1
+) -> dict[str, np.ndarray]: # "arms", "lengths", "expected", (blocks,)
+    "Play by blocks, eq. (3): `simulate` without its loop"
     if _is_env(env).n_envs != 1 or not isinstance(policy, BlockPolicy):
         raise ValueError(f"`policy` must be a BlockPolicy, `env` one game, got {type(policy)}, {env.n_envs}")
     rows, left = [], check_integer("horizon", horizon, low=1)
@@ -721,7 +720,7 @@ def simulate_blocks(
     columns = zip(("arms", "lengths", "expected"), zip(*rows, strict=True), strict=True)
     return {name: np.array(column) for name, column in columns}
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #1aa11399
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #848f80f2
 def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
     "The losses of all games, or an error that says what came"
     loss = np.asarray(loss, dtype=float)
@@ -729,14 +728,14 @@ def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #5e1ec7ed
+
 def _chosen(policy) -> np.ndarray:
     "The arms of the latest `select`, or an error that says that there was none"
     if policy._arms is None:
         raise ValueError("`update` must follow a `select`, got a loss before any arm was chosen")
     return policy._arms
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a8d6cdb
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #8a68c138
 def _first_least(index: np.ndarray) -> np.ndarray:
     "`index.argmin(axis=0)` of shape (K, B) in a few passes over whole rows, the first of equals"
     if len(index) > 255:
@@ -745,7 +744,7 @@ def _first_least(index: np.ndarray) -> np.ndarray:
     code |= np.arange(len(index), dtype=np.uint8)[:, None]
     return code.min(axis=0).astype(np.intp)
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #147a12a0
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #91a2d4c4
 class UCB1Loss:
     "UCB1 for losses in many games at once, eq. (20)"
 
@@ -789,7 +788,7 @@ class UCB1Loss:
         self._mean.ravel()[at], self._width.ravel()[at] = paid / n, 1 / np.sqrt(n)
         self.time += 1
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #9f5f81f4
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #03e8a2f7
 class EXP3Loss:
     "EXP3 for losses in many games at once, eq. (20)"
 
@@ -1050,13 +1049,19 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #a0f5d9c3
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #94eddf3f
 def _in_time(log: Mapping, plays: int) -> np.ndarray:
     "The order of the plays, or an error that says what is wrong with their times"
     time = np.asarray(log["time"]) if "time" in log else np.arange(plays)
     if time.shape != (plays,) or (time != time).any():  # NaN and NaT are not equal to themselves
         raise ValueError(f"`log` must hold a time for each of {plays} plays, got {time!r:.60}")
     return np.argsort(time, kind="stable")
+
+
+def _steady_loss(full: np.ndarray) -> tuple[float, float]:
+    "Mean and 95 % half-width of the losses at a full tally; NaN for what cannot be said"
+    half = 1.96 * full.std(ddof=1) / math.sqrt(len(full)) if len(full) > 1 else np.nan
+    return full.mean() if len(full) else np.nan, half
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c7737d63
 def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -1071,12 +1076,6 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         )
     order = _in_time(log, len(loss))
     return arms, played[order], loss[order]
-
-# %% ../../nbs/estimation/04_tallying_bandits.ipynb #f27d6b18
-def _steady_loss(full: np.ndarray) -> tuple[float, float]:
-    "Mean and 95 % half-width of the losses at a full tally; NaN for what cannot be said"
-    half = 1.96 * full.std(ddof=1) / math.sqrt(len(full)) if len(full) > 1 else np.nan
-    return full.mean() if len(full) else np.nan, half
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #aac62dd9
 def tally_losses(
