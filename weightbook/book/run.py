@@ -320,7 +320,7 @@ def _stage_notebook(stage: _Stage, nb: dict, seconds: float) -> None:
     path, chapter = stage.path, chapter_name(stage.path)
     _clean_outputs(nb, stage.root)
     if paths := machine_paths(nb, stage.root):
-        raise ValueError(f"{path.name} names folders of this machine, nothing was stored: {'; '.join(paths)}")
+        raise ValueError(f"{path.name} names folders of this machine, nothing was stored: {paths}")
     mark = stamp(nb, settings=stage.settings, seconds=seconds, **stage.digests)
     clean_nb(nb, allowed_metadata_keys=["weightbook"], clean_ids=False)
     cost, ledger = _staged_cost(stage.folder, chapter), _staged_ledger(stage.folder, chapter)
