@@ -86,7 +86,7 @@ def test_progress_bars_leave_the_outputs_and_warnings_stay(tmp_path, tiny_book, 
 def test_outputs_that_name_folders_of_this_machine_are_refused(tiny_book, settings):
     path = write_cells(tiny_book / "nbs" / "paths.ipynb", "# Paths\n> b", "import os", "print(os.getcwd())")
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="nothing was stored: cell 2"):
+    with pytest.raises(ValueError, match="nothing was stored: .*cell 2"):
         run.execute_notebook(path, settings=settings, save=True)
     assert path.read_bytes() == before
 
