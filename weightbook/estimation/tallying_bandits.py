@@ -8,7 +8,7 @@ __all__ = ['loss_values', 'play_tallies', 'TallyingModel', 'WeightedTallyingBand
            'survivors', 'regret_bound', 'epochs_needed', 'instance_bound', 'cyclic_occupancy', 'BlockPolicy',
            'SuccessiveEliminationREO', 'simulate', 'simulate_blocks', 'UCB1Loss', 'EXP3Loss', 'BatchedEXP3',
            'ExploreThenCommit', 'ExploreThenPlan', 'cycle_radius', 'cycle_epochs', 'SETallying', 'TallyFit',
-           'tally_losses', 'ucb_games_reference', 'ucb_games', 'plain_game', 'race_arms', 'benchmark']
+           'tally_losses', 'ucb_games_reference', 'ucb_games']
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #cade3b63
 import math
@@ -931,20 +931,27 @@ class ExploreThenPlan:
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #0269a5e3
 def cycle_radius(
     s: int,         # epoch, >= 1
-    n_arms: int,    # K
-    memory: int,    # m
-    period: int,    # root of T
+    n_arms: int,    # K >= 1
+    memory: int,    # m >= 1
+    period: int,    # root of T, >= 4 K m: at least one epoch
     delta: float,   # chance of failure, in (0, 1)
 ) -> float:
     "Confidence radius of an epoch of SE-TB, eq. (22)"
+    check_integer("s", s, low=1)
+    check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     epochs, size = cycle_epochs(n_arms, memory, period), n_arms * memory
+    check_integer("period", period, low=4 * size)
     return math.sqrt(32 * size / (2**s * period) * math.log(2 * size * epochs / delta))
 
 
 def cycle_epochs(
-    n_arms: int, memory: int, period: int,  # K, m, root of T
+    n_arms: int,  # K >= 1
+    memory: int,  # m >= 1
+    period: int,  # root of T, >= 1
 ) -> int:
-    "Epochs of SE-TB, eq. (22)"
+    "Epochs of SE-TB, eq. (22); 0 where the horizon is too short for one"
+    check_integer("n_arms", n_arms, low=1), check_integer("memory", memory, low=1)
+    check_integer("period", period, low=1)
     return int(math.log2(period / (4 * n_arms * memory) + 1) + 1e-9)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #6daaf4cc
