@@ -943,7 +943,7 @@ def cycle_radius(
     check_integer("period", period, low=4 * size)
     return math.sqrt(32 * size / (2**s * period) * math.log(2 * size * epochs / delta))
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b10epoch
 def cycle_epochs(
     n_arms: int,  # K >= 1
     memory: int,  # m >= 1
@@ -1028,7 +1028,7 @@ class TallyFit:
     model: TallyingModel      # the estimated losses, as tables over the relative tally
     counts: np.ndarray        # plays of each arm near each point, shape (K, P)
     plateau: np.ndarray       # mean loss of the plays at a full tally, shape (K,); NaN where there was none
-    half_width: np.ndarray    # 95 % half-width of `plateau`, eq. (23), shape (K,); NaN where there was none
+    half_width: np.ndarray    # 95 % half-width of `plateau`, eq. (23); NaN where it is
 
     def __repr__(self) -> str:
         seen = zip(self.arms, self.plateau, self.half_width, strict=True)
