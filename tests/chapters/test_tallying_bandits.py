@@ -747,7 +747,7 @@ BREAKS = {
     23: [
         ("1.96 * more.std() / math", "1.96 * more.std(ddof=1) / math"),
         ("1.96 * more.std() / math", "1.64 * more.std() / math"),
-        ("/ math.sqrt(len(more))\n", "/ math.sqrt(len(full))\n"),
+        ("math.sqrt(len(more))", "math.sqrt(len(full))"),
         ("np.concatenate([full, (0, 0, 1, 1)])", "np.concatenate([full, (0, 1)])"),
         ("full.mean(), abs(more.mean() - full.mean()) + 1.96", "full.mean(), 1.96"),
         ("_steady_loss(b[a > 1 - 1e-9])", "_steady_loss(b[a > 0.5])"),
