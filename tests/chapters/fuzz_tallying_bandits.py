@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from fuzz import RACE, RECORD, Fixed, Free, Wide, table
+from fuzz import RECORD, Fixed, Free, Wide, table
 
 HALF = np.full((2, 3), 0.5)
 
@@ -39,6 +39,8 @@ table(
     BatchedEXP3=lambda m: dict(n_arms=2, horizon=9, batch=3),
     ExploreThenCommit=lambda m: dict(n_arms=2, horizon=9, explore=2, warmup=1),
     ExploreThenPlan=lambda m: dict(n_arms=2, horizon=19, memory=2, sweeps=1),
+    cycle_radius=lambda m: dict(s=1, n_arms=2, memory=2, period=16, delta=0.1),
+    cycle_epochs=lambda m: dict(n_arms=2, memory=2, period=16),
     SETallying=lambda m: dict(n_arms=2, horizon=256, memory=2, delta=0.1),
     TallyFit=RECORD,
     tally_losses=lambda m: dict(
@@ -50,7 +52,4 @@ table(
     ucb_games=lambda m: dict(
         tables=Wide(torch.from_numpy(HALF)), weights=Wide(torch.ones(3).double()), uniforms=Wide(torch.rand(2, 5).double())
     ),
-    plain_game=RACE,
-    race_arms=RACE,
-    benchmark=RACE,
 )

@@ -434,14 +434,30 @@ def test_plain_means_are_the_means_of_each_tally():
         assert_close(fit.plateau[x], loss[(arm == x) & (tally == m)].mean(), rtol=1e-12)
 
 
-def test_half_widths_are_those_of_scipy():
+def test_half_widths_are_those_of_four_more_losses():
     rng, m = np.random.default_rng(2), 2
     arm, loss = np.repeat([0, 1, 0], [30, 20, 9]), rng.random(59)
     fit = tb.tally_losses(dict(arm=arm, loss=loss), np.ones(m), shape="mean")
     full = tb.play_tallies(arm, np.ones(m)) == m
     for x in range(2):
         seen = loss[full & (arm == x)]
-        assert_close(fit.half_width[x], 1.96 * stats.sem(seen), rtol=1e-12)
+        more = np.r_[seen, 0, 0, 1, 1]
+        wide = abs(more.mean() - seen.mean()) + 1.96 * stats.sem(more, ddof=0)
+        assert_close(fit.half_width[x], wide, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 60])
+def test_half_widths_hold_the_interval_of_wilson(n):
+    for hits in range(n + 1):
+        fit = tb.tally_losses(dict(arm=[0] * n, loss=[1] * hits + [0] * (n - hits)), np.ones(1))
+        wilson = stats.binomtest(hits, n).proportion_ci(method="wilson")
+        assert fit.plateau[0] - fit.half_width[0] <= wilson.low + 0.006
+        assert fit.plateau[0] + fit.half_width[0] >= wilson.high - 0.006
+
+
+def test_three_equal_losses_settle_nothing():
+    fit = tb.tally_losses(dict(arm=[0, 0, 0, 1, 1, 1], loss=[0, 0, 0, 1, 1, 1]), np.ones(1))
+    assert (fit.half_width > 0.6).all()
 
 
 def test_a_monotone_arm_is_found_and_one_never_seen_full_is_said():
@@ -531,6 +547,15 @@ BAD = {
     "UCB1 before a play": (lambda: tb.UCB1Loss(2).update(0.5), ValueError, "`select`"),
     "EXP3 before a play": (lambda: tb.EXP3Loss(2, 9).update(0.5), ValueError, "`select`"),
     "batches before a play": (lambda: tb.BatchedEXP3(2, 9).update(0.5), ValueError, "`select`"),
+    **{
+        f"{loss} for {name}": (lambda make=make, loss=loss: make().update(loss), ValueError, "`loss`")
+        for name, make in (("a plan", lambda: tb.ExploreThenPlan(2, 9, 2)), ("cycles", lambda: tb.SETallying(2, 256, 2, 0.1)))
+        for loss in (float("nan"), 7.0, -3)
+    },
+    "epoch of cycles": (lambda: tb.cycle_radius(0, 2, 2, 16, 0.1), ValueError, "`s`"),
+    "no epoch of cycles": (lambda: tb.cycle_radius(1, 2, 2, 15, 0.1), ValueError, "`period`"),
+    "delta of cycles": (lambda: tb.cycle_radius(1, 2, 2, 16, 0.0), ValueError, "`delta`"),
+    "memory of cycles": (lambda: tb.cycle_epochs(2, 0, 16), ValueError, "`memory`"),
     "no square": (lambda: tb.SETallying(2, 255, 2, 0.1), ValueError, "square"),
     "blocks of a stepper": (
         lambda: tb.simulate_blocks(tb.UCB1Loss(3), tb.WeightedTallyingBandit(LOSSES, UNIT), 5),
@@ -720,9 +745,11 @@ BREAKS = {
         ("self.active_[survivors(self.ratings_, radius)]", "self.active_[survivors(self.ratings_, 2 * radius)]"),
     ],
     23: [
-        ("1.96 * full.std(ddof=1)", "1.96 * full.std()"),
-        ("1.96 * full.std(ddof=1)", "1.64 * full.std(ddof=1)"),
-        ("/ math.sqrt(len(full))", "/ len(full)"),
+        ("1.96 * more.std() / math", "1.96 * more.std(ddof=1) / math"),
+        ("1.96 * more.std() / math", "1.64 * more.std() / math"),
+        ("math.sqrt(len(more))", "math.sqrt(len(full))"),
+        ("np.concatenate([full, (0, 0, 1, 1)])", "np.concatenate([full, (0, 1)])"),
+        ("full.mean(), abs(more.mean() - full.mean()) + 1.96", "full.mean(), 1.96"),
         ("_steady_loss(b[a > 1 - 1e-9])", "_steady_loss(b[a > 0.5])"),
     ],
     24: [

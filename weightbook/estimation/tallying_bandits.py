@@ -8,7 +8,7 @@ __all__ = ['loss_values', 'play_tallies', 'TallyingModel', 'WeightedTallyingBand
            'survivors', 'regret_bound', 'epochs_needed', 'instance_bound', 'cyclic_occupancy', 'BlockPolicy',
            'SuccessiveEliminationREO', 'simulate', 'simulate_blocks', 'UCB1Loss', 'EXP3Loss', 'BatchedEXP3',
            'ExploreThenCommit', 'ExploreThenPlan', 'cycle_radius', 'cycle_epochs', 'SETallying', 'TallyFit',
-           'tally_losses', 'ucb_games_reference', 'ucb_games', 'plain_game', 'race_arms', 'benchmark']
+           'tally_losses', 'ucb_games_reference', 'ucb_games']
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #cade3b63
 import math
@@ -921,7 +921,7 @@ class ExploreThenPlan:
         self, loss: float,  # what the arm cost, in [0, 1]
     ) -> None:
         "Take the loss of the arm that was selected"
-        self._losses.append(np.asarray(loss, dtype=float).item())
+        self._losses.append(_taken(loss, self.n_envs).item())
         if len(self._losses) == len(self._actions) < self.horizon:
             h = np.reshape(self._losses, (-1, self.n_arms, self.memory)).mean(axis=0)
             seen = TallyingModel(h, np.ones(self.memory))
@@ -931,20 +931,27 @@ class ExploreThenPlan:
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #0269a5e3
 def cycle_radius(
     s: int,         # epoch, >= 1
-    n_arms: int,    # K
-    memory: int,    # m
-    period: int,    # root of T
+    n_arms: int,    # K >= 1
+    memory: int,    # m >= 1
+    period: int,    # root of T, >= 4 K m: at least one epoch
     delta: float,   # chance of failure, in (0, 1)
 ) -> float:
     "Confidence radius of an epoch of SE-TB, eq. (22)"
+    check_integer("s", s, low=1)
+    check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     epochs, size = cycle_epochs(n_arms, memory, period), n_arms * memory
+    check_integer("period", period, low=4 * size)
     return math.sqrt(32 * size / (2**s * period) * math.log(2 * size * epochs / delta))
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #b10epoch
 def cycle_epochs(
-    n_arms: int, memory: int, period: int,  # K, m, root of T
+    n_arms: int,  # K >= 1
+    memory: int,  # m >= 1
+    period: int,  # root of T, >= 1
 ) -> int:
-    "Epochs of SE-TB, eq. (22)"
+    "Epochs of SE-TB, eq. (22); 0 where the horizon is too short for one"
+    check_integer("n_arms", n_arms, low=1), check_integer("memory", memory, low=1)
+    check_integer("period", period, low=1)
     return int(math.log2(period / (4 * n_arms * memory) + 1) + 1e-9)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #6daaf4cc
@@ -962,7 +969,7 @@ class _CycleSearch:
         for step in range(2 * n * self.period):
             loss = yield int(cycle[step % self.period])
             if step >= n * self.period and hit[step % self.period]:
-                stored.append(np.asarray(loss, dtype=float).item())
+                stored.append(loss)
         return np.mean(stored) if stored else 0.0
 
     def _play(self):
@@ -1011,7 +1018,7 @@ class SETallying(_CycleSearch):
         self, loss: float,  # what the arm cost, in [0, 1]
     ) -> None:
         "Take the loss of the arm that was selected"
-        self._arm = self._game.send(loss)
+        self._arm = self._game.send(_taken(loss, self.n_envs).item())
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #5c51d9a4
 @dataclass(frozen=True, repr=False)
@@ -1021,7 +1028,7 @@ class TallyFit:
     model: TallyingModel      # the estimated losses, as tables over the relative tally
     counts: np.ndarray        # plays of each arm near each point, shape (K, P)
     plateau: np.ndarray       # mean loss of the plays at a full tally, shape (K,); NaN where there was none
-    half_width: np.ndarray    # 95 % half-width of `plateau`, shape (K,); NaN below two plays
+    half_width: np.ndarray    # 95 % half-width of `plateau`, eq. (23); NaN where it is
 
     def __repr__(self) -> str:
         seen = zip(self.arms, self.plateau, self.half_width, strict=True)
@@ -1059,9 +1066,11 @@ def _in_time(log: Mapping, plays: int) -> np.ndarray:
 
 
 def _steady_loss(full: np.ndarray) -> tuple[float, float]:
-    "Mean and 95 % half-width of the losses at a full tally; NaN for what cannot be said"
-    half = 1.96 * full.std(ddof=1) / math.sqrt(len(full)) if len(full) > 1 else np.nan
-    return full.mean() if len(full) else np.nan, half
+    "Mean and 95 % half-width of the losses at a full tally, eq. (23); NaN where there was none"
+    if not len(full):
+        return np.nan, np.nan
+    more = np.concatenate([full, (0, 0, 1, 1)])
+    return full.mean(), abs(more.mean() - full.mean()) + 1.96 * more.std() / math.sqrt(len(more))
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c7737d63
 def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
