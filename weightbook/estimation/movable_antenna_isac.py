@@ -12,13 +12,9 @@ __all__ = ['nearfield_channel', 'nearfield_channel_grad', 'line_array', 'steerin
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2fca8c9a
 import math
 from dataclasses import dataclass
-
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ae004856
 import numpy as np
 import torch
 from torch import Tensor
-
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #950f349a
 from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings
@@ -462,7 +458,7 @@ def _tangent_slack(Z, t, T, c, gamma, joint) -> Tensor:
     spoils = _inner(Z, T @ Z) + (0 if joint else tZ[..., :-1].abs().square().sum((-2, -1)))
     return useful - gamma * (spoils + 1)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7981d6c7
+
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     "Real part of the trace of a^H b, shape (...)"
     return (a.conj() * b).sum((-2, -1)).real
@@ -924,7 +920,7 @@ def _normal(s: NearFieldISACScenario, x: Tensor) -> Tensor:
     "Channels at positions `x` over the noise's standard deviation"
     return s.channels(x) / math.sqrt(s.noise_var)
 
-# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #e6737b79
+
 def _better(s, one: dict, other: dict, weights) -> dict:
     "Instance by instance the state with the larger weighted sum rate"
     value = [sum_rate(_normal(s, q["x"]), q["F"], q["w"], 1.0, weights) for q in (one, other)]
