@@ -78,14 +78,21 @@ def needed(cells: list[list[ast.stmt]], names: Iterable[str]) -> Iterator[tuple[
             yield index, chosen
 
 
+def recipe_at(cells: list[dict]) -> int:
+    "Code cells before the recipe, which imports from the library what the page has defined"
+    sections = ["".join(cell["source"]).startswith("## Use it") for cell in cells]
+    return sum(cell["cell_type"] == "code" for cell in cells[: sections.index(True) if any(sections) else None])
+
+
 def space_of(chapter: str, names: Iterable[str], old: str = "", new: str = "") -> dict:
     "The page's names, with one text replaced; nothing of the page runs but what they need"
-    sources = ["".join(cell["source"]) for cell in chapter_code.cells(chapter) if cell["cell_type"] == "code"]
+    cells = chapter_code.cells(chapter)
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     if old:
         index = chapter_code.place(sources, old)
         sources[index] = sources[index].replace(old, new)
     space = {"__name__": "__main__"}
-    for index, statements in needed([ast.parse(source).body for source in sources], names):
+    for index, statements in needed([ast.parse(source).body for source in sources[: recipe_at(cells)]], names):
         file, text = f"<ipython-{chapter}-{index}-page>", sources[index]
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
         exec(compile(ast.Module(statements, []), file, "exec"), space)

@@ -13,7 +13,7 @@ CALLS = {
     "rod_errors": dict(seed=0, design="Sobol", n=56, repeats=1),
     "grid_error": dict(rule="Gauss grid", k=4),
     "labelled": dict(seed=0, sampler="volume", k=2, draws=10),
-    "theorem_five": dict(seed=0, family="Legendre", m=5, r=2, sampler="volume", draws=10),
+    "theorem_five": dict(seed=0, family="Legendre", m=5, r=2, sampler="conditioned", delta=0.75, draws=10),
     "unbiased": dict(seed=0, draws=10),
 }
 
@@ -52,5 +52,4 @@ STAYS = {
     "a figure": ("mean_excess", "Repetition pays most at two to four points a dimension", "Repetition pays"),
     "a docstring": ("unbiased", "Squared length of the expectation of some vectors, without bias",
                     "Squared length of the expectation"),
-    "the number of processes": ("relative_errors", "JOBS = S.pick(quick=None, book=-1)", "JOBS = 2"),
 }

@@ -39,7 +39,7 @@ MOVES = {
     "a constant": ("still", "BAND = (0.7, 4.0)", "BAND = (0.8, 4.0)"),
     "a default of the scene": ("still", "sway: float = 0.004", "sway: float = 0.003"),
     "the subjects": ("still", "uniform(50, 110, subjects)", "uniform(50, 100, subjects)"),
-    "the windows": ("moving", "30.0, 10.0, 1.0)[0]\n", "30.0, 8.0, 1.0)[0]\n"),
+    "the windows": ("moving", "30.0, 10.0, 1.0)[0]", "30.0, 8.0, 1.0)[0]"),
     "a variant": ("still", '"PPG-G": dict(layout="global"', '"PPG-G": dict(layout="segment"'),
     "the beats": ("real_waves", "distance=round(0.4 * fs)", "distance=round(0.3 * fs)"),
     "what the race runs": ("race", "        s[i] * np.outer", "        np.outer"),

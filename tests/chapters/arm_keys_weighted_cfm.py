@@ -16,6 +16,7 @@ CALLS = {
     "image_weights": dict(seed=0, name="mnist", side=8, count=10),
     "features": dict(seed=0),
     "feature_floor": dict(seed=0, count=10),
+    "image_rule": dict(seed=0),
     "image_sizes": {},
     "ideal_images": dict(seed=0, kappa=0.09, count=5, images=10),
     "unet": dict(seed=0, arm="W-CFM"),
