@@ -142,9 +142,11 @@ def cell_characters(nb: Notebook, recorded: dict | None = None) -> list[str]:
 
 
 def outputs(nb: Notebook) -> list[str]:
-    "No stored error, no widget state"
+    "No stored error, no widget state, no figure twice"
     wrong = [f"cell {c.index} stores an error" for c in nb.code if any(o["output_type"] == "error" for o in c.outputs)]
     wrong += ["widget state is stored"] * ("widgets" in nb.metadata)
+    pictured = lambda c: {o["output_type"] for o in c.outputs if any(k.startswith("image/") for k in o.get("data", {}))}  # noqa: E731
+    wrong += [f"cell {c.index} stores its figure twice: end it with `;`" for c in nb.code if len(pictured(c)) > 1]
     for cell in nb.code:
         kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
         wrong += [f"cell {cell.index} stores {kind}" for kind in kinds if "widget" in kind]

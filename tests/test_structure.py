@@ -175,6 +175,7 @@ def without(at):
     return [cell for index, cell in enumerate(copy.deepcopy(SOUND)) if index != at]
 
 
+PICTURE = {"output_type": "execute_result", "data": {"image/svg+xml": "<svg/>"}, "metadata": {}, "execution_count": None}
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
 WIDGET = {"output_type": "display_data", "metadata": {}, "data": {"application/vnd.jupyter.widget-view+json": {}}}
 BROKEN = [
@@ -186,6 +187,7 @@ BROKEN = [
     ("cell_sizes", [*SOUND, *[code("x = 1\n" * 21)] * 5], "nine of ten"),
     ("cell_characters", [*SOUND, *[code("x" * 50 + "\n" + "y" * 100 + "\n" + "z = 1\n" * 100)] * 3], "752 characters"),
     ("cell_characters", replace(7, code("x = " + "1" * 107)), "1 lines of code are above 110"),
+    ("outputs", replace(7, code("plot()", [PICTURE, {**PICTURE, "output_type": "display_data"}])), "twice"),
     ("outputs", replace(7, code("1 / 0", [ERROR])), "stores an error"),
     ("outputs", replace(7, code("bar()", [WIDGET])), "widget"),
     ("file_size", replace(7, code("x", [{"output_type": "stream", "name": "stdout", "text": "x" * 1_600_000}])), "MB"),
