@@ -133,7 +133,8 @@ def test_every_imported_package_is_a_declared_dependency():
     brought = {"fastcore", "execnb"}  # by nbdev
     brought |= {"nbformat", "IPython", "matplotlib_inline"}  # by nbclient and ipykernel
     brought |= {"cycler", "PIL", "platformdirs", "filelock"}  # by matplotlib, pooch and torch
-    assert {other_names.get(name, name) for name in used} - declared - brought == set()
+    optional = {"ssalib"}  # raced where somebody has it: it wants an older SciPy than the book
+    assert {other_names.get(name, name) for name in used} - declared - brought - optional == set()
 
 
 LAYERS = {"book": {"book"}, "blocks": {"book", "blocks"}}
