@@ -163,8 +163,11 @@ def main(job: Path) -> None:
 # ---- recipe ----------------------------------------------------------------------------------------------------------
 
 
+ABSENT = re.compile(r"^\S*(?:Absent|FileNotFoundError): (.*(?:offline is set|cannot be downloaded|needs its wheel).*)$", re.M)
+
+
 def run_recipe(chapter: str, folder: Path) -> str:
-    "What the cells under «Use it» print when they are copied into a file of their own"
+    "What the cells under «Use it» print when they are copied into a file of their own; `Absent` where data are not there"
     found = cells(chapter)
     start = next(i for i, cell in enumerate(found) if "## Use it" in "".join(cell["source"]))
     later = itertools.dropwhile(lambda cell: cell["cell_type"] != "code", found[start + 1 :])
@@ -173,8 +176,14 @@ def run_recipe(chapter: str, folder: Path) -> str:
     recipe.write_text("\n".join("".join(cell["source"]) for cell in codes), encoding="utf-8")
     headless = os.environ | {"MPLBACKEND": "agg"}
     done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=folder, env=headless)
+    if done.returncode and (found := ABSENT.search(done.stderr)):
+        raise Absent(f"the recipe of {chapter}: {found[1]}")
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+class Absent(Exception):
+    "A recipe needs data, a model or a network that this machine does not have"
 
 
 if __name__ == "__main__":

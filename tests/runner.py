@@ -1,12 +1,15 @@
-"""What the book adds to pytest: one chapter at a time, CPU time of every item, and a line for every notebook that ran."""
+"""What the book adds to pytest: one chapter at a time, CPU time of every item, and what notebooks and pages cost."""
 
 import ast
 import difflib
 import json
+import re
 import resource
 import shutil
 import subprocess
-from collections import Counter
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ def pytest_addoption(parser):
     group = parser.getgroup("weightbook")
     group.addoption("--chapter", help="only this notebook, its tests, breaks and recipe, and what its module imports")
     group.addoption("--tree", action="store_true", help="fail when the run changes the working tree")
+    group.addoption("--times", metavar="FILE", help="print what each page costs and all planned chapters would; keep it as JSON")
     group.addoption("--store", action="store_true", help="keep cells and sizes of the notebooks that ran in tests/records")
 
 
@@ -126,11 +130,54 @@ def working_tree() -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+# ---- what a page costs -----------------------------------------------------------------------------------------------
+
+QUICK, PRETRAINED, TESTS = 45, 90, 40  # CPU seconds of a notebook, of one that loads a pretrained model, of a page's tests
+
+
+def times(items: Mapping[str, Mapping], *, wall: float, workers: int) -> dict:
+    "CPU seconds of each page's notebook and tests; all together, and with every chapter of the plan written"
+    from weightbook.book.pages import PLAN, chapter_name, chapters, workshops
+
+    names, shared = list(map(chapter_name, chapters())), list(map(chapter_name, workshops()))
+    pages = {name: Counter(notebook=0, tests=0, wall=0) for name in ("", *shared, *names)}
+    for item, cost in items.items():
+        found = pages[owner(item, list(pages)[1:])]
+        found["notebook" if item.startswith(f"{FIRST}::test_notebook[") else "tests"] += cost["cpu"]
+        found["wall"] += cost["wall"]
+    cpu = sum(page["notebook"] + page["tests"] for page in pages.values())
+    spent = [pages[name]["notebook"] + pages[name]["tests"] for name in names if pages[name]["wall"]]
+    planned = sum(len(part.planned) for part in PLAN)
+    then = cpu + (planned - len(spent)) * sum(spent) / max(len(spent), 1)  # a new chapter costs what the others do on average
+    return {"pages": {name: page for name, page in pages.items() if page["wall"]}, "workers": workers, "cpu": cpu,
+            "wall": wall, "chapters": planned, "cpu then": then, "wall then": wall * then / max(cpu, 1e-9)}
+
+
+def owner(item: str, names: Sequence[str]) -> str:
+    "The page whose name stands in an item's; empty for the machinery and for what several pages share"
+    return next((name for name in names if re.search(rf"(?<![a-z0-9]){name}(?![a-z0-9])", item)), "")
+
+
+def times_table(found: Mapping) -> Iterator[str]:
+    "The lines that tell what `times` found"
+    from weightbook.book.pages import find_notebook
+
+    yield f"{'':22}{'notebook':>10}{'of':>5}{'tests':>9}{'of':>5}{'wall':>9}"
+    for name, page in sorted(found["pages"].items(), key=lambda pair: (pair[0] == "", -pair[1]["notebook"] - pair[1]["tests"])):
+        loads = name and "load_lm(" in find_notebook(name).read_text(encoding="utf-8")
+        most, tests = (PRETRAINED if loads else QUICK, TESTS) if name else ("", "")
+        line = f"{name or 'all others':22}{page['notebook']:10.1f}{most:>5}{page['tests']:9.1f}{tests:>5}{page['wall']:9.1f}"
+        yield line + "  over" * bool(name and (page["notebook"] > most or page["tests"] > tests))
+    yield f"together, {found['workers']} workers: {found['cpu']:.0f} s CPU, {found['wall'] / 60:.1f} min wall"
+    yield f"{found['chapters']} chapters: {found['cpu then']:.0f} s CPU, {found['wall then'] / 60:.1f} min wall"
+
+
 class Costs:
     "Collects, in the process that reports, CPU seconds of every file and the notebooks that ran, and looks at the working tree"
 
     def __init__(self, config):
-        self.config, self.files, self.notebooks = config, Counter(), {}
+        self.config, self.notebooks, self.began = config, {}, time.perf_counter()
+        self.items = defaultdict(Counter)  # of each: seconds of CPU time and of wall time
         self.tree = working_tree() if config.getoption("--tree") else None
         self.said = ""
 
@@ -144,8 +191,7 @@ class Costs:
 
     def pytest_runtest_logreport(self, report):
         facts = dict(report.user_properties)
-        if report.when == "teardown":
-            self.files[report.nodeid.partition("::")[0]] += facts.get("cpu", 0.0)
+        self.items[report.nodeid].update({"cpu": facts.get("cpu", 0.0), "wall": report.duration})
         if report.when == "call" and "notebook" in facts:
             self.notebooks[facts["notebook"]["name"]] = facts["notebook"] | {"passed": report.passed}
 
@@ -153,12 +199,22 @@ class Costs:
         say = terminalreporter.write_line
         for name, ran in sorted(self.notebooks.items(), key=lambda pair: -pair[1]["cpu"]):
             say(f"notebook {name}: {ran['cells']} cells, {ran['cpu']:.1f} s CPU, slowest {ran['slowest']}")
-        costly = [(file, seconds) for file, seconds in self.files.most_common() if seconds >= 1]
+        files = Counter()
+        for item, cost in self.items.items():
+            files[item.partition("::")[0]] += cost["cpu"]
+        costly = [(file, seconds) for file, seconds in files.most_common() if seconds >= 1]
         if costly:
             terminalreporter.section("CPU seconds of files", sep="-")
             for file, seconds in costly:
                 say(f"{seconds:8.1f}  {file}")
-            say(f"{sum(self.files.values()):8.1f}  all")
+            say(f"{sum(files.values()):8.1f}  all")
+        if file := self.config.getoption("--times"):
+            terminalreporter.section("CPU seconds of pages, beside what they may cost", sep="-")
+            workers = self.config.getoption("numprocesses", None) or 1
+            found = times(self.items, wall=time.perf_counter() - self.began, workers=workers)
+            for line in times_table(found):
+                say(line)
+            (ROOT / file).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         if self.notebooks or self.said:
             say("; ".join(filter(None, (f"{len(self.notebooks)} notebooks ran", self.said))))
         if self.config.getoption("--store"):

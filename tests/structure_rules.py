@@ -314,12 +314,15 @@ def claims_recorded(nb: Notebook, folder: Path) -> list[str]:
     return wrong
 
 
+UNWRITTEN = re.compile(r"to be (written|said)\b|nothing is measured yet|not attempted yet", re.IGNORECASE)
+
+
 def no_placeholder(nb: Notebook) -> list[str]:
     "What `weightbook new` wrote in place of the chapter goes before the chapter counts as written"
     if front_matter(nb.path).get("pending"):
         return []
     wrong = [f"cell {c.index} exports the placeholder" for c in nb.code if re.search(r"^def placeholder\(", c.source, re.M)]
-    return wrong + [f"cell {c.index} is still to be written" for c in nb.markdown if "To be written" in c.source]
+    return wrong + [f"cell {c.index} says {m[0]!r}" for c in nb.cells if (m := UNWRITTEN.search(c.source))]
 
 
 EVERY = (summary_line, cell_sizes, outputs, file_size, figure_alt, fresh_stamp, nothing_skipped)

@@ -93,6 +93,19 @@ def test_bad_input_must_be_refused_by_its_error_and_name():
     assert [case for case in table if fails(test, case)] == ["name", "none"]
 
 
+@pytest.mark.parametrize(("call", "skipped"), [
+    ("fetch_file('a/b.csv', size=1, sha256='0' * 64, urls=('https://example.org/b.csv',), settings=S)", True),
+    ("open('nowhere.csv')", False), ("1 / 0", False)])  # fmt: skip
+def test_a_recipe_is_skipped_by_name_where_its_data_are_missing_and_for_no_other_reason(call, skipped, monkeypatch, tmp_path):
+    monkeypatch.setenv("WEIGHTBOOK_OFFLINE", "1")
+    source = "from weightbook.blocks.data import fetch_file\nfrom weightbook.book.settings import load_settings\n"
+    page = [("markdown", "## Use it"), ("code", f"{source}S = load_settings()\n{call}")]
+    monkeypatch.setattr(chapter_code, "cells", lambda chapter: [{"cell_type": k, "source": t} for k, t in page])
+    ends, words = (pytest.skip.Exception, "the recipe of toy: a/b.csv") if skipped else (AssertionError, None)
+    with pytest.raises(ends, match=words):
+        battery.recipe("toy")(tmp_path)
+
+
 def test_a_recipe_must_print_and_leave_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(chapter_code, "run_recipe", lambda chapter, folder: "loss 0.5")
     assert not fails(battery.recipe("wina", "loss"), tmp_path)

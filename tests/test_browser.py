@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 CHAPTERS = [path.relative_to(ROOT / "nbs").with_suffix(".html").as_posix() for path in chapters()]
 PAGES = ["index.html", "ledger.html", "notation.html", "citation.html", "book/figures.html", "book/site.html", *CHAPTERS]
 TERM = "WINA"
+PATIENCE = 120_000  # ms: a page of a thousand formulas takes seconds, and many times as long on a busy machine
 
 pytest.importorskip("playwright", reason="playwright is missing: pip install 'weightbook[test]'")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")]
@@ -51,17 +52,16 @@ def visit(chromium, address):
 
     @contextmanager
     def opened(name, scheme="light", width=1280):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(10_000)
-        page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((address, "data:")) else complaints.append(r.url))
-        page.goto(address + name, wait_until="networkidle")
-        page.wait_for_function("!document.querySelector('script[src*=mathjax]') || MathJax.startup?.promise")
-        page.evaluate("window.MathJax?.startup?.promise?.then(() => 0)")
-        yield page
-        context.close()
+        with closing(chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)) as context:
+            context.set_default_timeout(PATIENCE)
+            page = context.new_page()
+            page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("request", lambda r: None if r.url.startswith((address, "data:")) else complaints.append(r.url))
+            page.goto(address + name, wait_until="networkidle")
+            page.wait_for_function("!document.querySelector('script[src*=mathjax]') || MathJax.startup?.promise")
+            page.evaluate("window.MathJax?.startup?.promise?.then(() => 0)")
+            yield page
 
     yield opened
     assert complaints == []

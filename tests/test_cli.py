@@ -317,6 +317,20 @@ def test_test_runs_notebooks_and_pytest_and_ends_with_its_closing_line(tested):
     assert re.fullmatch(r"4 passed in [\d.]+s", said.strip().splitlines()[-1].strip("= "))
 
 
+def test_test_tells_what_pages_cost_and_what_all_chapters_would(tested):
+    (tested / "tests" / "test_tiny.py").write_text("def test_one():\n    assert sum(range(5_000_000))\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(tested)]
+    subprocess.run([*git, "add", "."], check=True)
+    status, said = finish(tested, "--", "--times", "cache/times.json")
+    found = json.loads((tested / "cache" / "times.json").read_text())
+    mine, others = found["pages"]["tiny"], found["pages"][""]
+    assert status == 0 and mine["notebook"] > 0.1 and mine["tests"] > 0.05 and others["tests"] > 0, said
+    assert found["cpu"] == pytest.approx(mine["notebook"] + mine["tests"] + others["tests"])
+    new = mine["notebook"] + mine["tests"]
+    assert found["cpu then"] == pytest.approx(found["cpu"] + (found["chapters"] - 1) * new) and found["workers"] == 1
+    assert re.search(r"^tiny +[\d.]+ +45 +[\d.]+ +40 +[\d.]+$", said, re.MULTILINE) and "24 chapters: " in said
+
+
 def test_test_fails_with_a_notebook_and_notices_one_that_was_passed_over(tested):
     break_cell(tested, "second - first} letters", "1 / 0}")
     make_notebook(tested / "nbs" / "lowbit" / "02_idle.ipynb", "# Idle\n---\nprint(1)")

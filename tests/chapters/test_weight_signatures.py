@@ -174,6 +174,18 @@ def test_every_bit_is_back(dtype):
     assert all(torch.equal(t, before[key]) for key, t in model.state_dict().items())
 
 
+def test_strided_weights_are_patched_alike_and_keep_their_layout():
+    model, plain = net(7).to(memory_format=torch.channels_last), net(7)
+    before, strides = copy.deepcopy(model.state_dict()), model[0].weight.stride()
+    patch = ws.SignaturePatch(model, [signature(2), signature(3)], [0.4, 0.6])
+    ws.SignaturePatch(plain, [signature(2), signature(3)], [0.4, 0.6])
+    assert strides != plain[0].weight.stride() and model[0].weight.stride() == strides
+    for one, two in zip(model.parameters(), plain.parameters(), strict=True):
+        assert_close(one.detach(), two.detach(), rtol=1e-6)
+    patch.remove()
+    assert all(torch.equal(t, before[key]) for key, t in model.state_dict().items())
+
+
 def test_the_dial_counts_from_the_originals():
     model, fog = net(7), signature()
     with ws.patched(model, fog) as patch:
