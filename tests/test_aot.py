@@ -1,7 +1,7 @@
 """Every kernel compiles for real GPUs, without one: no spills, wide accesses, tensor cores where a product is the point.
 
-All of it is marked `slow`. Results are read from `bench/aot/<target>` where kernel, compiler and launch are as they were; a change
-of a kernel compiles its launches again: for an H100 (sm_90) always, for an A100 (sm_80) and an MI300 (gfx942) when
+What traces is marked `slow`. Results are read from `bench/aot/<target>` where kernel, compiler and launch are as they were; a
+change of a kernel compiles its launches again: for an H100 (sm_90) always, for an A100 (sm_80) and an MI300 (gfx942) when
 `WEIGHTBOOK_AOT` names them. `KNOWN` lists the faults that are left, to the byte: a new one fails, and so does one that is mended.
 What is stored for the three targets is looked at in every run.
 """
@@ -97,6 +97,18 @@ def test_a_stored_result_is_found_again(report):
     assert fresh["compiled"] == 1
     row, = fresh["rows"]["kernels"]
     assert row in report["rows"]["kernels"]
+
+
+def test_the_warps_of_every_kernel_have_a_reason_and_are_those_of_the_launches():
+    from weightbook.blocks.kernels import LAUNCH_REASONS, launch_rows
+
+    launched = {row["kernel"]: row for rows in stored("sm_90").values() for row in rows}
+    used = {row["kernel"]: row for row in launch_rows() if row["used"]}
+    assert set(launched) == set(LAUNCH_REASONS) == set(used)
+    of = {(row["kernel"], row["case"]): row for rows in stored("sm_90").values() for row in rows}
+    for kernel, row in used.items():
+        known = of[kernel, row["case"]]
+        assert (row["warps"], row["registers"], row["stack"]) == (known["warps"], known["registers"], known["stack"])
 
 
 FAULTY = """
