@@ -300,10 +300,10 @@ def _duties(row: Row, name: str) -> dict:
 SWEPT = {  # kernel -> the case that is compiled with several numbers of warps
     "_minmax_round_kernel": "oc, groups of 128, float16", "_compand_kernel": "4096 weights, float16",
     "_compand_backward_kernel": "4096 weights, float16", "_filter_kernel": "m = 10, float64",
-    "_scale_add_kernel": "4096 numbers, float16", "_conv_kernel": "N = 256, C = 128, B = 512, float16",
+    "_scale_add_kernel": "4096 numbers, float16", "_conv_kernel": "N = 16, C = 128, B = 256, float16",
     "_packed_linear_kernel": "product, 4 bits, oc, groups of 64, 2048 inputs, float16",
     "_gptq_block_kernel": "columns of GPTQ, groups of -1", "_sparse_gemv_kernel": "gated product, float16",
-    "_lloyd_kernel": "3 coordinates, 2 averaged, 256 centres, float64", "_ucb_kernel": "K = 6, m = 30, 30 points",
+    "_lloyd_kernel": "3 coordinates, 2 averaged, 2 centres, float64", "_ucb_kernel": "K = 6, m = 30, 30 points",
 }
 
 
