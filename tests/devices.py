@@ -93,7 +93,7 @@ class Device(TorchFunctionMode):
 
     def __init__(self, kind: str):
         super().__init__()
-        self.kind, self.notes = kind, Counter()
+        self.kind, self.notes, self.pulling = kind, Counter(), False
 
     @classmethod
     def kind_now(cls) -> str:
@@ -137,9 +137,13 @@ class Device(TorchFunctionMode):
         if func in (Tensor.quantile, torch.quantile) and isinstance(args[0], Pretend):  # makes tensors of its own, in C++
             return self.wrap(func(args[0].held, *args[1:], **kwargs))
         if func is Tensor.backward:  # the functions that it calls are to be seen too
-            with self:
-                options = dict(zip(("gradient", "retain_graph", "create_graph", "inputs"), args[1:], strict=False)) | kwargs
-                return torch.autograd.backward(args[0], options.pop("gradient", None), **options)
+            options = dict(zip(("gradient", "retain_graph", "create_graph", "inputs"), args[1:], strict=False)) | kwargs
+            self.pulling = True  # zeros for gradients that are not there are made in C++, on the CPU
+            try:
+                with self:
+                    return torch.autograd.backward(args[0], options.pop("gradient", None), **options)
+            finally:
+                self.pulling = False
         if kwargs.get("generator") is not None and "device" not in kwargs and any(isinstance(v, Pretend) for v in args):
             self._check_generator(kwargs["generator"], self.kind)
         kind = kwargs.get("device")
@@ -188,7 +192,7 @@ class Device(TorchFunctionMode):
             self.note("waits")
         if name == "copy_":
             self.note("to the CPU") if others and others[0] is args[0] else None
-        elif any(v.ndim and (v.is_floating_point() or not name.startswith(("index", "_index"))) for v in others):
+        elif not self.pulling and any(v.ndim and (v.is_floating_point() or not name.startswith(("index", "_index"))) for v in others):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found {self.kind}:0 and cpu ({name})")
         args, kwargs = tree_unflatten([v.held if isinstance(v, Pretend) else v for v in flat], form)
         known = {id(v.held): v for v in flat if isinstance(v, Pretend)}

@@ -371,17 +371,17 @@ def _compiled_row(row: dict) -> dict:
 
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa44
 LAUNCH_REASONS = {
-    "_scale_add_kernel": "1024 numbers: 8 a thread, so that halves are read 16 bytes at a time",
+    "_scale_add_kernel": "1024 numbers on 4 warps: 8 a thread, so that halves are read 16 bytes at a time",
     "_compand_kernel": "as scale_add; with 8 warps a thread has 4 halves left, and reads 8 bytes",
     "_compand_backward_kernel": "as the forward pass",
-    "_minmax_round_kernel": "4096 weights a program, 32 a thread; with 1 warp they spill, beyond 512 groups too",
+    "_minmax_round_kernel": "4096 weights on 4 warps, 32 a thread; on 1 warp they spill",
     "_packed_linear_kernel": "1 warp: the fewest instructions a weight, and no sum across warps",
-    "_gptq_block_kernel": "32 rows a program and the columns in registers; rows do not talk to each other",
-    "_sparse_gemv_kernel": "2 warps: a row of 128 weights a load, and the sums stay in registers",
-    "_lloyd_kernel": "4096 distances a program; 8 warps in float64, where the sums of four spill",
-    "_conv_kernel": "tiles of 16 to 32 by 16 to 64 by 32, what the tensor cores take",
-    "_filter_kernel": "1024 numbers of the frame at a time; 1 warp at m ≤ 16 would save 8 bytes of stack",
-    "_ucb_kernel": "1 warp a game: at most 32 arms, and no step waits for another warp",
+    "_gptq_block_kernel": "32 rows and all columns of a block in registers: 4 warps need a third of what 1 does",
+    "_sparse_gemv_kernel": "2 warps: half the registers of 1, at a few instructions more",
+    "_lloyd_kernel": "4096 distances a program; in float64 8 warps, where the sums of 4 spill",
+    "_conv_kernel": "tiles of 16 or 32 by 16 to 64 by 32, what tensor cores take; 1 warp needs 178 registers",
+    "_filter_kernel": "1024 numbers of the frame at a time; at m ≤ 16 1 warp would spare the 8 bytes of stack",
+    "_ucb_kernel": "1 warp a game: more would repeat the same step, and wait for each other",
 }
 
 # %% ../../nbs/blocks/kernels.ipynb #7c31aa45
