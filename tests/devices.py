@@ -192,7 +192,7 @@ class Device(TorchFunctionMode):
             self.note("waits")
         if name == "copy_":
             self.note("to the CPU") if others and others[0] is args[0] else None
-        elif not self.pulling and any(v.ndim and (v.is_floating_point() or not name.startswith(("index", "_index"))) for v in others):
+        elif not self.pulling and any(v.ndim and (v.is_floating_point() or "index" not in name) for v in others):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found {self.kind}:0 and cpu ({name})")
         args, kwargs = tree_unflatten([v.held if isinstance(v, Pretend) else v for v in flat], form)
         known = {id(v.held): v for v in flat if isinstance(v, Pretend)}

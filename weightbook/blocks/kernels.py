@@ -376,11 +376,15 @@ LAUNCH_REASONS = {
     "_compand_backward_kernel": "as the forward pass",
     "_minmax_round_kernel": "4096 weights on 4 warps, 32 a thread; on 1 warp they spill",
     "_packed_linear_kernel": "1 warp: the fewest instructions a weight, and no sum across warps",
-    "_gptq_block_kernel": "32 rows and all columns of a block in registers: 4 warps need a third of what 1 does",
+    "_gptq_block_kernel": "32 rows and all columns of a block in registers, a third of what 1 warp needs",
+}
+
+# %% ../../nbs/blocks/kernels.ipynb #7c31aa49
+LAUNCH_REASONS |= {
     "_sparse_gemv_kernel": "2 warps: half the registers of 1, at a few instructions more",
     "_lloyd_kernel": "4096 distances a program; in float64 8 warps, where the sums of 4 spill",
     "_conv_kernel": "tiles of 16 or 32 by 16 to 64 by 32, what tensor cores take; 1 warp needs 178 registers",
-    "_filter_kernel": "1024 numbers of the frame at a time; at m ≤ 16 1 warp would spare the 8 bytes of stack",
+    "_filter_kernel": "1024 numbers of the frame at a time; at m ≤ 16 1 warp would need no stack",
     "_ucb_kernel": "1 warp a game: more would repeat the same step, and wait for each other",
 }
 

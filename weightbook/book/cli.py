@@ -252,7 +252,7 @@ _Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mp
 _Seed = Annotated[int | None, typer.Option(help="Seed of the run; default: settings.ini.")]
 _Save = Annotated[bool, typer.Option("--save", help="Store the results in the repository.")]
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Make every finished arm anew.")]
-_Seconds = Annotated[float | None, typer.Option(help="Stop after so many seconds; what was measured is kept.")]
+_Seconds = Annotated[float | None, typer.Option(help="Stop after so many seconds; rows are kept.")]
 
 # %% ../../nbs/book/cli.ipynb #fc224db5
 def _version(
@@ -443,17 +443,14 @@ def _within(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 # %% ../../nbs/book/cli.ipynb #5c1f0a02
-def _rows_within(
-    run: Callable, settings: Settings,
-    seconds: float | None,
-) -> tuple[list[dict], str]:
-    "The rows of a benchmark and what went wrong; those of its finished races where it was cut or broke"
+def _rows_within(run: Callable, settings: Settings, seconds: float | None) -> tuple[list[dict], str]:
+    "The rows of a benchmark, or of its finished races, and what went wrong"
     from weightbook.book import bench
 
     kept, rows_of = [], bench.timing_rows
 
-    def noting(*args: Any, **options: Any) -> list[dict]:
-        kept.extend(found := rows_of(*args, **options))
+    def noting(*args: Any, **more: Any) -> list[dict]:
+        kept.extend(found := rows_of(*args, **more))
         return found
 
     bench.timing_rows = noting
@@ -462,19 +459,17 @@ def _rows_within(
             return list(run(settings)), ""
     except _Cut:
         return kept, f"cut after {seconds:.0f} s"
-    except Exception as error:  # whatever a device raises: what was measured before it is kept
+    except Exception as error:
         return kept, f"{type(error).__name__}: {error}"
     finally:
         bench.timing_rows = rows_of
 
 # %% ../../nbs/book/cli.ipynb #ff68c826
 def _race(
-    name: str,              # a chapter's name
-    run: Callable,          # its benchmark
-    settings: Settings,     # the run
+    name: str, run: Callable, settings: Settings,
     seconds: float | None,  # after which it is cut; None: never
 ) -> None:
-    "Run one benchmark, file its rows and print them; what a cut or broken race had is filed too"
+    "Run one benchmark, file and print its rows, also when it is cut"
     from weightbook.book.bench import bench_table, save_rows
 
     rows, wrong = _rows_within(run, settings, seconds)
@@ -489,14 +484,13 @@ def _race(
 # %% ../../nbs/book/cli.ipynb #5c1f0a04
 _SESSION = 600       # seconds of a session
 _PARITY = 0.3        # largest share of it for parity
-_BY_VALUE = (        # the races that use a GPU: kernels of our own first, by what a decoding model spends there
-    "quantizers", "wina", "ponita", "soundscape_kmeans", "adadim", "compander", "weighted_cfm", "weight_signatures")
+_BY_VALUE = (        # the races that use a GPU: kernels of our own first, by what decoding spends there
+    "quantizers", "wina", "ponita", "soundscape_kmeans", "adadim", "compander", "weighted_cfm",
+    "weight_signatures")
 
 # %% ../../nbs/book/cli.ipynb #5c1f0a05
 def _session(
-    names: Sequence[str],  # chapters with a benchmark
-    settings: Settings,    # the run
-    seconds: float,        # for all of it
+    names: Sequence[str], settings: Settings, seconds: float,  # chapters with a benchmark, the run, its time
 ) -> None:
     "Parity, then races by value, until the time is up"
     end = time.monotonic() + seconds
@@ -506,22 +500,26 @@ def _session(
         if left < 30:
             failed.append(f"{name} (no time)")
             continue
-        options = ["--device", settings.device, "--seconds", f"{left - 15:.0f}", *["--save"] * settings.save]
-        if not _child(_COMMAND, "bench", name, "--profile", settings.profile, *options, seconds=left - 5):
+        if not _raced(name, settings, left):
             failed.append(name)
     rest = ", ".join(name for name in names if name not in _BY_VALUE)
     _err().print(f"left out, they race on the CPU: {rest or 'none'}", markup=False)
     if failed:
         raise _fail(f"not through: {', '.join(failed)}; what was measured is stored")
 
+# %% ../../nbs/book/cli.ipynb #5c1f0a10
+def _raced(name: str, settings: Settings, left: float) -> bool:
+    options = ["--device", settings.device, "--seconds", f"{left - 15:.0f}", *["--save"] * settings.save]
+    return _child(_COMMAND, "bench", name, "--profile", settings.profile, *options, seconds=left - 5)
+
 # %% ../../nbs/book/cli.ipynb #5c1f0a06
 _COMMAND = "from weightbook.book.cli import main; main()"
-# a process that was started in the background ignores interrupts
+# what was started in the background ignores interrupts
 _HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def _child(code: str, *arguments: str, seconds: float) -> bool:
-    "Whether Python code in another process ends well within the time; interrupted when it does not, then killed"
+    "Whether Python code ends well in time; else it is interrupted, then killed"
     started = subprocess.Popen([sys.executable, "-P", "-c", _HEED + code, *arguments], cwd=checkout())
     for stop, patience in ((signal.SIGINT, seconds), (signal.SIGKILL, 5)):
         try:
@@ -530,28 +528,34 @@ def _child(code: str, *arguments: str, seconds: float) -> bool:
             started.send_signal(stop)
     return started.wait() == 0
 
+# %% ../../nbs/book/cli.ipynb #5c1f0a09
+_PYTEST = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+_KERNELS = ("tests/test_devices.py", "tests/test_kernels.py", "tests/chapters", "-q",
+            "-k", "on_a_gpu or kernel_agrees")
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a11
+def _file_parity(settings: Settings, tests: Mapping[str, str]) -> None:
+    "Write what each test of parity said beside the races of the device"
+    from weightbook.book.bench import device_name
+    from weightbook.book.settings import write_json
+
+    name = device_name(settings.device)
+    file = write_json(settings.output("bench") / name / "parity.json",
+                      {"device": name, "rows": [], "tests": tests})
+    good = sum(outcome == "passed" for outcome in tests.values())
+    _err().print(f"parity: {good} of {len(tests)} tests passed, in {file}", markup=False, soft_wrap=True)
+
 # %% ../../nbs/book/cli.ipynb #5c1f0a07
 def _parity(
     settings: Settings,  # the run
     seconds: float,      # after which the tests are interrupted
 ) -> bool:               # False: a test failed, or the time was up
     "Run the tests of kernels on the device, and file what each said"
-    from weightbook.book.bench import device_name
-    from weightbook.book.settings import write_json
-
     report = settings.cache / "parity.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    wanted = ["tests/test_devices.py", "tests/test_kernels.py", "tests/chapters", "-k",
-              "on_a_gpu or kernel_agrees"]
-    passed = _child("import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))", *wanted, "-q",
-                    f"--junitxml={report}", seconds=seconds)
-    tests = _outcomes(report)
-    name = device_name(settings.device)
-    file = write_json(settings.output("bench") / name / "parity.json",
-                      {"device": name, "rows": [], "tests": tests})
-    good = sum(outcome == "passed" for outcome in tests.values())
-    _err().print(f"parity: {good} of {len(tests)} tests passed, in {file}", markup=False, soft_wrap=True)
+    passed = _child(_PYTEST, *_KERNELS, f"--junitxml={report}", seconds=seconds)
+    _file_parity(settings, _outcomes(report))
     return passed
 
 # %% ../../nbs/book/cli.ipynb #5c1f0a08
