@@ -444,7 +444,7 @@ def _within(seconds: float | None) -> Iterator[None]:
 
 # %% ../../nbs/book/cli.ipynb #5c1f0a02
 def _rows_within(run: Callable, settings: Settings, seconds: float | None) -> tuple[list[dict], str]:
-    "The rows of a benchmark, or of its finished races, and what went wrong"
+    "The rows of a benchmark or of its finished races; what went wrong"
     from weightbook.book import bench
 
     kept, rows_of = [], bench.timing_rows
@@ -458,7 +458,7 @@ def _rows_within(run: Callable, settings: Settings, seconds: float | None) -> tu
         with _within(seconds):
             return list(run(settings)), ""
     except _Cut:
-        return kept, f"cut after {seconds:.0f} s"
+        return kept, f"cut after {seconds:g} s"
     except Exception as error:
         return kept, f"{type(error).__name__}: {error}"
     finally:
