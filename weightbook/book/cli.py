@@ -444,7 +444,7 @@ def _within(seconds: float | None) -> Iterator[None]:
 
 # %% ../../nbs/book/cli.ipynb #5c1f0a02
 def _rows_within(run: Callable, settings: Settings, seconds: float | None) -> tuple[list[dict], str]:
-    "The rows of a benchmark or of its finished races; what went wrong"
+    "Rows of a benchmark or of its finished races; what went wrong"
     from weightbook.book import bench
 
     kept, rows_of = [], bench.timing_rows
