@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -297,6 +297,31 @@ def _duties(row: Row, name: str) -> dict:
     return out | {key: getattr(row, key) for key in ("count", "bytes") if mine and getattr(row, key)}
 
 
+SWEPT = {  # kernel -> the case that is compiled with several numbers of warps
+    "_minmax_round_kernel": "oc, groups of 128, float16", "_compand_kernel": "4096 weights, float16",
+    "_compand_backward_kernel": "4096 weights, float16", "_filter_kernel": "m = 10, float64",
+    "_scale_add_kernel": "4096 numbers, float16", "_conv_kernel": "N = 16, C = 128, B = 256, float16",
+    "_packed_linear_kernel": "product, 4 bits, oc, groups of 64, 2048 inputs, float16",
+    "_gptq_block_kernel": "columns of GPTQ, groups of -1", "_sparse_gemv_kernel": "gated product, float16",
+    "_lloyd_kernel": "3 coordinates, 2 averaged, 2 centres, float64", "_ucb_kernel": "K = 6, m = 30, 30 points",
+}
+
+
+def sweep_warps(target: str = "sm_90") -> list[dict]:
+    "What the compiler says of one case of each kernel with 1, 2, 4 and 8 warps"
+    rows = []
+    for launch in launches(target, lambda row: row.case in SWEPT.values(), []):
+        for warps in (1, 2, 4, 8) if SWEPT[launch.name] == launch.row.case else ():
+            found = compile_launch(replace(launch, options=replace(launch.options, num_warps=warps)), target)
+            rows.append({
+                "kernel": launch.name, "case": launch.row.case, "warps": warps, "used": warps == launch.options.num_warps,
+                "registers": found["registers"], "stack": found["stack"],
+                "widest access": max(map(int, found["loads"] | found["stores"]), default=0),
+                "thread instructions": (found["loop"] or found["instructions"]) * 32 * warps,
+            })  # fmt: skip
+    return rows
+
+
 def read_store(target: str) -> dict[str, list[dict]]:
     "Rows by chapter"
     return {p.stem: json.loads(p.read_text())["rows"] for p in sorted((STORE / target).glob("*.json"))}
@@ -311,6 +336,14 @@ def write_store(target: str, rows: dict[str, list[dict]]) -> None:
         lines = ",\n  ".join(json.dumps(row, sort_keys=True) for row in found)
         head = json.dumps(dict(target=target, triton=triton.__version__))[1:-1]
         (folder / f"{chapter}.json").write_text(f'{{{head}, "rows": [\n  {lines}\n]}}\n')
+
+
+def write_launches(rows: list[dict]) -> None:
+    import triton
+
+    lines = ",\n  ".join(json.dumps(row, sort_keys=True) for row in rows)
+    head = json.dumps(dict(target="sm_90", triton=triton.__version__))[1:-1]
+    (STORE / "launches.json").write_text(f'{{{head}, "rows": [\n  {lines}\n]}}\n')
 
 
 def faults(row: dict) -> list[str]:
@@ -339,6 +372,7 @@ def main() -> None:
     parser.add_argument("--case", default=None, help="only rows whose case matches this pattern")
     parser.add_argument("--fresh", action="store_true", help="compile everything, whatever is stored")
     parser.add_argument("--save", action="store_true", help="write bench/aot")
+    parser.add_argument("--warps", action="store_true", help="compile one case of each kernel with 1, 2, 4 and 8 warps instead")
     args = parser.parse_args()
     os.environ["TRITON_INTERPRET"] = "0"
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
@@ -346,6 +380,11 @@ def main() -> None:
     def wanted(row) -> bool:
         return args.chapter in (None, row.chapter) and re.search(args.case or "", row.case) is not None
 
+    if args.warps:
+        rows = sweep_warps()
+        if args.save:
+            write_launches(rows)
+        return print(json.dumps(rows))
     report = compile_all(args.target, wanted, args.fresh)
     if args.save:
         write_store(args.target, report.rows)

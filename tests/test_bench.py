@@ -221,7 +221,7 @@ def test_the_stored_rows_belong_to_the_chapter_of_their_file():
     files = [path for path in folder.glob("*/*.json") if path.parent.name != "aot"]
     assert files
     for path in files:
-        assert {row["chapter"] for row in load_rows(path.stem, folder=folder)} == {path.stem}
+        assert {row["chapter"] for row in load_rows(path.stem, folder=folder)} == {path.stem} - {"parity"}  # which has no races
 
 
 def test_only_a_saving_run_writes_into_the_repository(settings, tmp_path, monkeypatch):

@@ -258,6 +258,65 @@ def test_bench_files_the_rows_and_prints_them(book, monkeypatch):
     assert (book / "bench" / "cpu" / "tiny.json").is_file()
 
 
+def broken(how):
+    "A benchmark that files one race and then ends as told"
+    def run(settings):
+        from weightbook.book import bench
+
+        rows = bench.timing_rows("tiny", "first", bench.time_pairs({"dense": list, "sparse": list}, repeats=1, min_time=0))
+        how()
+        return [*rows, *ROWS]
+
+    return run
+
+
+def raises():
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize(("how", "said"), [(lambda: time.sleep(60), "cut after 1 s"), (raises, "RuntimeError: CUDA error")])
+def test_what_a_cut_or_broken_race_had_is_filed(book, monkeypatch, how, said):
+    monkeypatch.setattr(cli, "_benchmark_of", lambda path: broken(how))
+    assert f"tiny: {said}" in run("bench", "tiny", "--seconds", "1", status=1).stderr
+    stored = json.loads((book / "cache" / "bench" / "cpu" / "tiny.json").read_text())["rows"]
+    assert [(row["case"], row["arm"]) for row in stored] == [("first", "dense"), ("first", "sparse")]
+
+
+def test_a_session_runs_parity_then_the_races_by_value_until_its_time_is_up(book, monkeypatch):
+    clock, called = [0.0], []
+
+    def child(code, *arguments, seconds):
+        called.append((arguments[1] if arguments[0] == "bench" else "parity", seconds))
+        clock[0] += seconds if arguments[0] != "bench" else 200
+        return arguments[1] != "wina"
+
+    monkeypatch.setattr(cli.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cli, "_child", child)
+    monkeypatch.setattr("weightbook.book.bench.device_name", lambda device: "nvidia-none")
+    settings = cli.replace(cli.load_settings(device="cpu"), device="cuda", save=True)
+    with pytest.raises(cli.typer.Exit):
+        cli._session(["dpp_least_squares", "wina", "adadim", "quantizers", "ponita"], settings, 600)
+    assert called == [("parity", 180.0), ("quantizers", 415.0), ("wina", 215.0)]  # nothing is left for ponita and adadim
+    assert json.loads((book / "bench" / "nvidia-none" / "parity.json").read_text()) == {
+        "device": "nvidia-none", "rows": [], "tests": {}}
+
+
+def test_a_child_is_interrupted_when_its_time_is_up(book, tmp_path):
+    ends = ("import sys, time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n"
+            "    open(sys.argv[1], 'w').write('kept')\n    sys.exit(1)")
+    start = time.monotonic()
+    assert not cli._child(ends, str(tmp_path / "report"), seconds=6) and time.monotonic() - start < 30
+    assert (tmp_path / "report").read_text() == "kept" and cli._child("pass", seconds=60)
+
+
+def test_a_report_of_pytest_is_read(tmp_path):
+    (tmp_path / "r.xml").write_text('<testsuites><testsuite><testcase classname="a" name="b"/><testcase classname="a" name="c">'
+                                    '<failure>no</failure></testcase><testcase classname="a" name="d"><skipped/></testcase>'
+                                    '</testsuite></testsuites>')
+    assert cli._outcomes(tmp_path / "r.xml") == {"a.b": "passed", "a.c": "failed", "a.d": "skipped"}
+    assert cli._outcomes(tmp_path / "none.xml") == {}
+
+
 def test_bench_without_a_benchmark(book, monkeypatch):
     monkeypatch.setattr(cli, "_benchmark_of", lambda path: None)
     assert "tiny has no benchmark" in run("bench", "tiny", status=1).stderr

@@ -5,6 +5,9 @@ A new chapter enters its functions in tests/chapters/rules_<chapter>.py, as `FUN
 import copy
 import importlib
 import itertools
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -330,3 +333,34 @@ def test_a_folder_that_others_can_write_is_not_loaded_from(tmp_path, monkeypatch
     load_c.cache_clear()
     monkeypatch.setenv("WEIGHTBOOK_NATIVE", "0")
     assert load_c("int never_compiled_before;") is None
+
+
+@pytest.mark.skipif(load_c("int one;") is None, reason="no C compiler")
+@pytest.mark.parametrize(("variable", "value"), [("CC", "no-such-compiler"), ("CC", "false"), ("WEIGHTBOOK_NATIVE", "0")])
+def test_without_a_library_the_plain_path_multiplies(variable, value, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTBOOK_CACHE", str(tmp_path))
+    monkeypatch.setenv(variable, value)
+    w, x = packed("oc"), random(1, 64, seed=1)
+    load_c.cache_clear(), quantizers._native.cache_clear()
+    try:
+        assert quantizers._native() is None and not quantizers._fits_native(x, w)
+        assert rms_error(quantizers.packed_linear(x, w), quantizers.packed_linear_reference(x, w)) < 1e-5
+    finally:
+        load_c.cache_clear(), quantizers._native.cache_clear()
+
+
+TWICE = "from weightbook.blocks.kernels import load_c; f = load_c('int twice(int x) { return 2 * x; }'); print(f and f.twice(21))"
+
+
+def twice(cache: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", TWICE]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"WEIGHTBOOK_CACHE": str(cache)})
+
+
+@pytest.mark.skipif(load_c("int one;") is None, reason="no C compiler")
+def test_two_processes_compile_at_once_and_a_damaged_library_is_not_used(tmp_path):
+    assert [p.communicate()[0].strip() for p in [twice(tmp_path), twice(tmp_path)]] == ["42", "42"]
+    library, = (tmp_path / "native").iterdir()  # nothing else is left
+    assert library.suffix == ".so" and library.parent.stat().st_mode & 0o777 == 0o700
+    library.write_bytes(b"\x7fELF cut short")
+    assert twice(tmp_path).communicate()[0].strip() == "None"

@@ -540,7 +540,7 @@ BREAKS = {
     7: ("quantize_groups(W * t, 3, 16, dim=dim)", "quantize_groups(W * t[:, None], 3, 16, dim=dim)"),
     8: ('plain["ic"][:, P], rtol=0)', 'plain["ic"][P], rtol=0)'),
     9: ("(Q + errors * U.diagonal() - W)", "(Q - errors * U.diagonal() - W)"),
-    10: ("energy.double().topk(count).values", "energy.double().topk(count, largest=False).values"),
+    10: ("energy.topk(count).values", "energy.topk(count, largest=False).values"),
     11: ("8 * torch.outer(torch.tensor([1.0, 4.0, 1.0])", "8 * torch.outer(torch.tensor([1.0, 2.0, 1.0])"),
     12: ("t / (t.max() * t.min()).sqrt()", "t / (t.max() * t.min())"),
     13: ("((E @ blocks) * E).sum(2).T", "(E * E).sum(2).T"),

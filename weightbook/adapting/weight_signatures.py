@@ -1114,7 +1114,7 @@ def accuracy_of(
         if logits.isnan().any():
             model.train(mode)
             raise ValueError("`model` must give logits that are numbers, got NaN")
-        right += (logits.argmax(1).cpu() == labels).sum().item()
+        right += (logits.argmax(1).cpu() == labels.cpu()).sum().item()
     model.train(mode)
     return 100 * right / len(y)
 

@@ -252,6 +252,7 @@ _Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mp
 _Seed = Annotated[int | None, typer.Option(help="Seed of the run; default: settings.ini.")]
 _Save = Annotated[bool, typer.Option("--save", help="Store the results in the repository.")]
 _Fresh = Annotated[bool, typer.Option("--fresh", help="Make every finished arm anew.")]
+_Seconds = Annotated[float | None, typer.Option(help="Stop after so many seconds; rows are kept.")]
 
 # %% ../../nbs/book/cli.ipynb #fc224db5
 def _version(
@@ -418,20 +419,154 @@ def _benchmark_of(
 ) -> Callable | None: # `benchmark(settings) → rows`; None when the chapter has none
     return getattr(importlib.import_module(_module_of(path)), "benchmark", None)
 
+# %% ../../nbs/book/cli.ipynb #5c1f0a01
+class _Cut(BaseException):
+    "The time of a race is up; no `except Exception` on the way may take it for an error"
+
+
+@contextmanager
+def _within(seconds: float | None) -> Iterator[None]:
+    "Raise `_Cut` after so many seconds; None: never"
+    if seconds is None:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _Cut
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a02
+def _rows_within(run: Callable, settings: Settings, seconds: float | None) -> tuple[list[dict], str]:
+    "Rows of a benchmark or of its finished races; what went wrong"
+    from weightbook.book import bench
+
+    kept, rows_of = [], bench.timing_rows
+
+    def noting(*args: Any, **more: Any) -> list[dict]:
+        kept.extend(found := rows_of(*args, **more))
+        return found
+
+    bench.timing_rows = noting
+    try:
+        with _within(seconds):
+            return list(run(settings)), ""
+    except _Cut:
+        return kept, f"cut after {seconds:g} s"
+    except Exception as error:
+        return kept, f"{type(error).__name__}: {error}"
+    finally:
+        bench.timing_rows = rows_of
+
 # %% ../../nbs/book/cli.ipynb #ff68c826
 def _race(
-    name: str,          # a chapter's name
-    run: Callable,      # its benchmark
-    settings: Settings, # the run
+    name: str, run: Callable, settings: Settings,
+    seconds: float | None,  # after which it is cut; None: never
 ) -> None:
-    "Run one benchmark, file its rows and print them"
+    "Run one benchmark, file and print its rows, also when it is cut"
     from weightbook.book.bench import bench_table, save_rows
 
-    rows = list(run(settings))
-    file = save_rows(name, rows, settings=settings)
-    table = bench_table(rows, f"{name} on {settings.device}")
-    _print_table(table.columns, table.text(), table.caption)
-    _err().print(f"rows in {file}", markup=False, soft_wrap=True)
+    rows, wrong = _rows_within(run, settings, seconds)
+    if rows:
+        file = save_rows(name, rows, settings=settings)
+        table = bench_table(rows, f"{name} on {settings.device}")
+        _print_table(table.columns, table.text(), table.caption)
+        _err().print(f"rows in {file}", markup=False, soft_wrap=True)
+    if wrong:
+        raise _fail(f"{name}: {wrong}; {len(rows)} rows were kept")
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a04
+_SESSION = 600       # seconds of a session
+_PARITY = 0.3        # largest share of it for parity
+_BY_VALUE = (        # the races that use a GPU: kernels of our own first, by what decoding spends there
+    "quantizers", "wina", "ponita", "soundscape_kmeans", "adadim", "compander", "weighted_cfm",
+    "weight_signatures")
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a05
+def _session(
+    names: Sequence[str], settings: Settings, seconds: float,  # chapters with a benchmark, the run, its time
+) -> None:
+    "Parity, then races by value, until the time is up"
+    end = time.monotonic() + seconds
+    failed = [] if _parity(settings, _PARITY * seconds) else ["parity"]
+    for name in (name for name in _BY_VALUE if name in names):
+        left = end - time.monotonic()
+        if left < 30:
+            failed.append(f"{name} (no time)")
+            continue
+        if not _raced(name, settings, left):
+            failed.append(name)
+    rest = ", ".join(name for name in names if name not in _BY_VALUE)
+    _err().print(f"left out, they race on the CPU: {rest or 'none'}", markup=False)
+    if failed:
+        raise _fail(f"not through: {', '.join(failed)}; what was measured is stored")
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a10
+def _raced(name: str, settings: Settings, left: float) -> bool:
+    options = ["--device", settings.device, "--seconds", f"{left - 15:.0f}", *["--save"] * settings.save]
+    return _child(_COMMAND, "bench", name, "--profile", settings.profile, *options, seconds=left - 5)
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a06
+_COMMAND = "from weightbook.book.cli import main; main()"
+# what was started in the background ignores interrupts
+_HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
+def _child(code: str, *arguments: str, seconds: float) -> bool:
+    "Whether Python code ends well in time; else it is interrupted, then killed"
+    started = subprocess.Popen([sys.executable, "-P", "-c", _HEED + code, *arguments], cwd=checkout())
+    for stop, patience in ((signal.SIGINT, seconds), (signal.SIGKILL, 5)):
+        try:
+            return started.wait(patience) == 0
+        except subprocess.TimeoutExpired:
+            started.send_signal(stop)
+    return started.wait() == 0
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a09
+_PYTEST = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+_KERNELS = ("tests/test_devices.py", "tests/test_kernels.py", "tests/chapters", "-q",
+            "-k", "on_a_gpu or kernel_agrees")
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a11
+def _file_parity(settings: Settings, tests: Mapping[str, str]) -> None:
+    "Write what each test of parity said beside the races of the device"
+    from weightbook.book.bench import device_name
+    from weightbook.book.settings import write_json
+
+    name = device_name(settings.device)
+    file = write_json(settings.output("bench") / name / "parity.json",
+                      {"device": name, "rows": [], "tests": tests})
+    good = sum(outcome == "passed" for outcome in tests.values())
+    _err().print(f"parity: {good} of {len(tests)} tests passed, in {file}", markup=False, soft_wrap=True)
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a07
+def _parity(
+    settings: Settings,  # the run
+    seconds: float,      # after which the tests are interrupted
+) -> bool:               # False: a test failed, or the time was up
+    "Run the tests of kernels on the device, and file what each said"
+    report = settings.cache / "parity.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    passed = _child(_PYTEST, *_KERNELS, f"--junitxml={report}", seconds=seconds)
+    _file_parity(settings, _outcomes(report))
+    return passed
+
+# %% ../../nbs/book/cli.ipynb #5c1f0a08
+def _outcomes(report: Path) -> dict[str, str]:
+    "passed, failed or skipped for every test of a report of pytest; empty where there is none"
+    from xml.etree import ElementTree
+
+    kinds = {"failure": "failed", "error": "failed", "skipped": "skipped"}
+    cases = ElementTree.parse(report).iter("testcase") if report.is_file() else ()
+    return {f"{case.get('classname')}.{case.get('name')}": next(
+        (kinds[part.tag] for part in case if part.tag in kinds), "passed") for case in cases}
 
 # %% ../../nbs/book/cli.ipynb #244f0ab4
 @app.command()
@@ -440,16 +575,19 @@ def bench(
     profile: _Profile = None,  # one of `PROFILES`
     device: _Device = None,    # as in settings.ini
     save: _Save = False,       # True: rows go into bench/ instead of the cache
+    seconds: _Seconds = None,  # None: no limit; 600 for all chapters on a GPU
 ) -> None:
-    "Race the fast paths of a chapter, or of all, against their references."
+    "Race the fast paths of a chapter, or of all, against their references; on a GPU, parity first."
     with _usage():
         paths = [find_notebook(chapter)] if chapter else [*workshops(), *chapters()]
         settings = replace(load_settings(profile=profile, device=device), save=save)
         races = {chapter_name(path): run for path in paths if (run := _benchmark_of(path))}
     if not races:
         raise _fail(f"{chapter} has no benchmark" if chapter else "no chapter has a benchmark")
+    if not chapter and settings.device.startswith("cuda"):
+        return _session(list(races), settings, seconds or _SESSION)
     for name, run in races.items():
-        _race(name, run, settings)
+        _race(name, run, settings, seconds)
 
 # %% ../../nbs/book/cli.ipynb #5964869b
 def _python(

@@ -66,14 +66,20 @@ def expected_error(
     "Closed-form output error of rounding to the nearest, eq. (4)"
     check_tensor("weight", weight, ndim=2, floating=True, finite=True)
     check_tensor("h", h, shape=(weight.shape[1],), finite=True)
-    step, _ = interval_grid(*group_ranges(weight.double(), group_size, dim), bits, zero_in_range)
-    share = _grouped(h.double()[None], group_size, dim).sum(2) if dim == "oc" else _height(weight, group_size) * h.double()
+    weight, h = _double(weight), _double(h)
+    step, _ = interval_grid(*group_ranges(weight, group_size, dim), bits, zero_in_range)
+    share = _grouped(h[None], group_size, dim).sum(2) if dim == "oc" else _height(weight, group_size) * h
     return (step.square().flatten(1) / 12 * share).sum().item()
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #efe7cc75
 def _height(weight: Tensor, group_size: int) -> int:
     "Rows in a per-IC group"
     return weight.shape[0] if group_size == -1 else group_size
+
+
+def _double(x: Tensor) -> Tensor:
+    "In float64; on the CPU where the device has no float64 (Apple's MPS)"
+    return (x.cpu() if x.is_mps else x).double()
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #f55d58b1
 def output_error(
@@ -82,8 +88,8 @@ def output_error(
     second: Tensor,     # second moment of the inputs, any positive multiple of X^T X, shape (I, I)
 ) -> float:             # in the units of `second`
     "Exact squared output error of a layer by itself, eq. (3)"
-    E = (quantized - weight).double()
-    return ((E @ second.double()) * E).sum().item()
+    E = _double(quantized - weight)
+    return ((E @ _double(second)) * E).sum().item()
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #bb1189b7
 def gptq_updates(
@@ -95,11 +101,11 @@ def gptq_updates(
 ) -> Tensor:                     # shape (O, I), float64: what error feedback had added when each weight was rounded
     "Updates that GPTQ made before rounding, from its result, eq. (9)"
     check_tensor("quantized", quantized, shape=tuple(weight.shape))
-    H = hessian.double().clone()
+    H = _double(hessian).clone()
     H.diagonal()[H.diagonal() == 0] = 1.0
     order = H.diagonal().argsort(descending=True) if act_order else torch.arange(len(H), device=H.device)
     U, _ = inverse_factor(H[order][:, order], percdamp)
-    W, Q = weight.double()[:, order], quantized.double()[:, order]
+    W, Q = _double(weight)[:, order], _double(quantized)[:, order]
     errors = torch.linalg.solve_triangular(U, W - Q, upper=True, left=False)
     return (Q + errors * U.diagonal() - W)[:, order.argsort()]
 
@@ -111,7 +117,8 @@ def top_share(
     "Share of the sum that the largest entries hold (at least one of them), eq. (10)"
     check_tensor("energy", energy, ndim=1)
     count = max(1, round(check_real("share", share, low=0, high=1, open_low=True) * len(energy)))
-    return (energy.double().topk(count).values.sum() / energy.double().sum()).item()
+    energy = _double(energy)
+    return (energy.topk(count).values.sum() / energy.sum()).item()
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #a591fab6
 def minmax_round_reference(
@@ -243,7 +250,7 @@ def scope_output(
 # %% ../../nbs/lowbit/01_adadim.ipynb #5a833bbd
 def _sequence_errors(output: Tensor, reference: Tensor) -> Tensor:
     "Mean squared difference of each sequence, (N,), float64 on the CPU"
-    return (output.float() - reference.float()).square().flatten(1).mean(1).double().cpu()
+    return (output.float() - reference.float()).square().flatten(1).mean(1).cpu().double()
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #07f7064d
 @torch.no_grad()

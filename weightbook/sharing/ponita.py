@@ -224,7 +224,7 @@ def _tree(pos: Tensor, batch: Tensor | None) -> tuple[cKDTree, np.ndarray, Tenso
     check_tensor("pos", pos, ndim=2, floating=True, finite=True)
     batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device) if batch is None else batch
     _graph_sizes(batch), check_tensor("batch", batch, shape=(len(pos),))
-    points = pos.detach().double().cpu().numpy()
+    points = pos.detach().cpu().double().numpy()
     apart = 1 + 4 * np.ptp(points, axis=0).sum() if len(points) else 1.0
     points = np.column_stack([points, apart * batch.cpu().numpy()])
     return cKDTree(points), points, batch
@@ -780,7 +780,9 @@ def equivariance_error(
             if grid is not None:
                 model.grid = grid
         for kind, turned in enumerate((expected[0], None if expected[1] is None else expected[1] @ Q.T)):
-            wrong[kind] += 0 if turned is None else (out[kind] - turned).double().square().sum() / turned.double().square().sum()
+            if turned is not None:
+                found, turned = out[kind].cpu().double(), turned.cpu().double()
+                wrong[kind] += (found - turned).square().sum() / turned.square().sum()
     names = [(k, name) for k, name in enumerate(("scalar", "vector")) if expected[k] is not None]
     return {name: float((wrong[k] / len(rotations)).sqrt()) for k, name in names}
 
@@ -877,7 +879,7 @@ def _launch_conv(x: Tensor, basis: Tensor, weight: Tensor, senders: Tensor, rece
     if not out.numel():
         return out
     order = receivers.argsort(stable=True)
-    start = F.pad(torch.bincount(receivers, minlength=V).cumsum(0), (1, 0))
+    start = torch.searchsorted(receivers[order], torch.arange(V + 1, device=x.device))  # `bincount` makes the host wait
     block_n, block_c, block_b = max(16, min(32, triton.next_power_of_2(N))), max(16, min(64, triton.next_power_of_2(C))), 32
     grid = (V, triton.cdiv(N, block_n), triton.cdiv(C, block_c))
     tensors = (t.contiguous() for t in (x, basis, weight, out, order, start, senders))
