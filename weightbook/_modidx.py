@@ -955,6 +955,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'weightbook.book.digest._rewritten': ('book/digest.html#_rewritten', 'weightbook/book/digest.py'),
                                         'weightbook.book.digest._sequence': ('book/digest.html#_sequence', 'weightbook/book/digest.py'),
                                         'weightbook.book.digest._sha': ('book/digest.html#_sha', 'weightbook/book/digest.py'),
+                                        'weightbook.book.digest._stand_in': ('book/digest.html#_stand_in', 'weightbook/book/digest.py'),
                                         'weightbook.book.digest._state_of': ('book/digest.html#_state_of', 'weightbook/book/digest.py'),
                                         'weightbook.book.digest._tensor': ('book/digest.html#_tensor', 'weightbook/book/digest.py'),
                                         'weightbook.book.digest._text_of': ('book/digest.html#_text_of', 'weightbook/book/digest.py'),
