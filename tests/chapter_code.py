@@ -97,9 +97,9 @@ def _environment(work: str) -> dict[str, str]:
 
 
 def _execute(sources: Sequence[str], first: int, space: dict) -> None:
-    "Run cells in one namespace, each under a name of its own, so that its source can be found"
+    "Run cells in one namespace, each under a name of its own: its source can be found, and the digest takes it for ours"
     for index, source in enumerate(sources, first):
-        name = f"<cell {index}>"
+        name = f"<ipython-cell {index}>"
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         exec(compile(source, name, "exec"), space)
 
@@ -109,7 +109,8 @@ def _outcome(call: Callable[[], None]) -> dict:
     try:
         call()
     except AssertionError as error:
-        line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename.startswith("<cell")), None)
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        line = next((f for f in frames if f.filename.startswith("<ipython-cell")), None)
         return {"outcome": "noticed", "text": f"{line and line.filename}: {error}"[:500]}
     except BaseException:
         return {"outcome": "error", "text": traceback.format_exc()[-2000:]}

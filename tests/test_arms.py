@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import signal
 import stat
 import sys
 from dataclasses import replace
@@ -500,13 +501,16 @@ def storing(tiny_book, settings):
 
     text = (tiny_book / "nbs" / "ledger" / "gate.json").read_text()
 
+    def write(*more: str) -> Path:
+        path, title = tiny_book / "nbs" / "lowbit" / "01_gate.ipynb", "# Gate\n> Keep the large ones\n\n- thumbnail: fig-line"
+        return write_cells(path, title, CHAPTER, f"TEXT = {text!r}", LEDGER, *more)
+
     def run(*more: str, **options):
         from weightbook.book.run import execute_notebook
 
-        path = tiny_book / "nbs" / "lowbit" / "01_gate.ipynb"
-        write_cells(path, "# Gate\n> Keep the large ones", CHAPTER, f"TEXT = {text!r}", LEDGER, *more)
-        return execute_notebook(path, settings=settings, save=True, **options)
+        return execute_notebook(write(*more), settings=settings, save=True, **options)
 
+    run.write = write
     return tiny_book, run
 
 
@@ -537,27 +541,119 @@ def test_a_run_that_fails_after_the_ledger_stores_nothing(storing, settings):
     assert not list((settings.cache / "stages").iterdir()) and finished_arms("gate", settings=settings)
 
 
-def test_an_interrupted_move_is_finished_by_the_next_run(storing, settings, monkeypatch):
+# with them a run leaves one file of each kind
+MORE = """
+_ = write_json(S.output("bench") / "cpu" / "gate.json", [dict(ratio=2.0)])
+"""
+FIGURE = """
+#| label: fig-line
+from IPython.display import SVG
+SVG('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><path d="M0 0h4"/></svg>')
+"""
+KINDS = {"nbs/arms/gate.json", "nbs/ledger/gate.json", "bench/cpu/gate.json", "nbs/thumbnails/gate.svg"}
+# how a run is refused late -> its last cell; PAGE is the notebook
+LATE = {
+    "a failing last cell": "1 / 0",
+    "an edit of the page": "p = __import__('pathlib').Path(PAGE); p.write_text(p.read_text().replace('seed / 2', 'seed / 3'))",
+    "an output that names a folder of this machine": "print(__import__('pathlib').Path.home() / 'data')",
+    "a kill before the moves": "1 + 1",
+}
+
+
+def killed(call) -> bool:
+    "Whether a child that makes the call is killed in it"
+    child = os.fork()
+    if not child:
+        try:
+            call()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_run_that_is_refused_late_changes_nothing(late, storing, settings, monkeypatch):
     from weightbook.book import run as runs
 
     root, run = storing
-    write, moved = runs.write_atomic, []
+    page = root / "nbs" / "lowbit" / "01_gate.ipynb"
+    run.write(MORE, FIGURE, LATE[late].replace("PAGE", repr(str(page))))
+    before, go = tree(root), lambda: runs.execute_notebook(page, settings=settings, save=True)
+    if late == "a failing last cell":
+        assert not go().saved
+    elif late == "a kill before the moves":
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "_stage_notebook", lambda *a: os.kill(os.getpid(), signal.SIGKILL))
+            assert killed(go)
+    else:
+        with pytest.raises((RuntimeError, ValueError), match="nothing (is|was) stored"):
+            go()
+    after = tree(root)
+    same = set(after) - ({"nbs/lowbit/01_gate.ipynb"} if late == "an edit of the page" else set())
+    assert set(after) == set(before) and all(after[name] == before[name] for name in same)
+    assert '"outputs": []' in page.read_text() and "stdout" not in page.read_text()
+    if late == "a kill before the moves":  # and the next run stores one file of each kind
+        assert go().saved
+        after = tree(root)
+        assert KINDS | {"nbs/lowbit/01_gate.ipynb"} == {name for name in after if after[name] != before.get(name)}
 
-    def dies(path, content):
-        if Path(path).is_relative_to(root) and "nbs" in Path(path).parts:
-            moved.append(path)
-            if len(moved) == 2:
-                raise SystemExit
-        return write(path, content)
 
-    monkeypatch.setattr(runs, "write_atomic", dies)
-    monkeypatch.setattr(runs.shutil, "rmtree", lambda *a, **k: None)
-    with pytest.raises(SystemExit):
-        run("1 + 1")
-    monkeypatch.undo()
-    monkeypatch.chdir(root)
+@pytest.fixture
+def stopped(storing, monkeypatch):
+    "A storing run that is stopped when one of its files has arrived"
+    from weightbook.book import run as runs
+
+    root, run = storing
+
+    def stop(how: type[BaseException]) -> list[Path]:
+        write, moved = runs.write_atomic, []
+
+        def dies(path, content):
+            if Path(path).is_relative_to(root) and "nbs" in Path(path).parts:
+                moved.append(path)
+                if len(moved) == 2:
+                    raise how
+            return write(path, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "write_atomic", dies)
+            with pytest.raises(how):
+                run("1 + 1")
+        return moved
+
+    return root, stop
+
+
+def date_of(root: Path) -> str:
+    return json.loads((root / "nbs" / "ledger" / "gate.json").read_text())["date"]
+
+
+def test_a_move_that_failed_is_finished_by_the_next_run(stopped, settings):
+    from weightbook.book import run as runs
+
+    root, stop = stopped
+    stop(OSError)
+    assert committed_arms("gate") and date_of(root) != "2026-02-02"
     runs._finish_moves(settings.cache / "stages")
-    assert json.loads((root / "nbs" / "ledger" / "gate.json").read_text())["date"] == "2026-02-02" and committed_arms("gate")
+    assert date_of(root) == "2026-02-02" and not list((settings.cache / "stages").iterdir())
+
+
+def test_moves_are_not_finished_in_a_checkout_that_has_changed_since(stopped, settings):
+    from weightbook.book import run as runs
+
+    root, stop = stopped
+    stop(OSError)
+    (root / "nbs" / "arms" / "gate.json").unlink()
+    path = root / "nbs" / "ledger" / "gate.json"
+    path.write_text(path.read_text().replace("2026-01-01", "2026-03-03"))
+    runs._finish_moves(settings.cache / "stages")
+    assert date_of(root) == "2026-03-03" and not committed_arms("gate") and not list((settings.cache / "stages").iterdir())
+
+
+def test_an_interruption_waits_until_all_files_have_arrived(stopped, settings):
+    root, stop = stopped
+    assert len(stop(KeyboardInterrupt)) > 3
+    assert date_of(root) == "2026-02-02" and committed_arms("gate") and not list((settings.cache / "stages").iterdir())
 
 
 def test_two_storing_runs_of_a_notebook_exclude_each_other(storing, settings):

@@ -54,9 +54,21 @@ def test_what_became_of_a_broken_formula(way, outcome, outcomes):
 
 
 def test_outcomes_say_where_and_why(outcomes):
-    assert outcomes["noticed"]["text"].startswith("<cell 2>") and outcomes["later"]["text"].startswith("<cell 4>")
+    assert outcomes["noticed"]["text"].startswith("<ipython-cell 2>")
+    assert outcomes["later"]["text"].startswith("<ipython-cell 4>")
     assert "NameError" in outcomes["error"]["text"] and "3 s of CPU time" in outcomes["endless"]["text"]
     assert "must be there once" in outcomes["twice"]["text"]
+
+
+def test_cells_are_ours_so_that_a_broken_one_moves_what_reaches_it():
+    from weightbook.book.digest import Reach
+
+    digests = []
+    for text in ("return x", "return 2 * x", "return x"):
+        space = {"__name__": "chapter"}
+        chapter_code._execute([f"def helper(x):\n    {text}", "def arm(x):\n    return helper(x)"], 0, space)
+        digests.append(Reach()(space["arm"]))
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_a_broken_formula_changes_nothing_for_the_next(tmp_path):

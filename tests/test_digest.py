@@ -375,6 +375,65 @@ def test_the_digest_of_a_race_covers_how_it_is_timed(name, monkeypatch):
     assert walk(race)[1] != before
 
 
+IMPORTS = """
+def arm(x):
+    from weightbook.book.checks import rms_error as apart
+    import weightbook.book.tables
+    return apart(x, x)
+
+
+def table(rows):
+    from weightbook.book import tables
+    return tables.table(rows)
+"""
+
+
+def test_a_name_that_a_function_imports_for_itself_is_followed(tmp_path, monkeypatch):
+    from weightbook.book import checks
+
+    module = load(tmp_path, IMPORTS, monkeypatch)
+    before, other = walk(module.arm)[1], walk(module.table)[1]
+    assert "weightbook.book.checks.rms_error" in walk(module.arm)[0].names
+    monkeypatch.setattr(checks, "rms_error", lambda a, b: 0.0)
+    assert walk(module.arm)[1] != before and walk(module.table)[1] == other
+
+
+MACHINES = {"interpreted": "1", "compiled": "0", "without Triton": "1"}
+REACHES_KERNELS = """
+import sys
+if {name!r} == "without Triton":
+    sys.modules["triton"] = None
+from weightbook.blocks import kernels
+from weightbook.book.digest import Reach
+from weightbook.estimation import soundscape_kmeans
+from weightbook.lowbit import adadim
+from weightbook.sharing import ponita
+print(kernels.HAS_TRITON, kernels.INTERPRETED)
+for thing in (kernels.use_triton, kernels.assert_parity, soundscape_kmeans.benchmark, adadim.benchmark, ponita.benchmark):
+    print(Reach()(thing))
+"""
+
+
+def test_how_kernels_run_here_is_no_part_of_a_digest():
+    "A machine with a GPU, or one without Triton, finds what was made on CPUs: the device is in the key already"
+    found = {}
+    for name, interpret in MACHINES.items():
+        place = {"TRITON_INTERPRET": interpret, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", REACHES_KERNELS.format(name=name)], capture_output=True,
+                              text=True, env=os.environ | place)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found[name], *digests = done.stdout.splitlines()
+        assert digests == found.setdefault("digests", digests) and len(set(digests)) == 5
+    if importlib.util.find_spec("triton"):
+        assert [found[name] for name in MACHINES] == ["True True", "True False", "False False"]
+
+
+def test_a_switch_of_a_page_with_another_value_moves_its_key(tmp_path, monkeypatch):
+    digests = [Reach()(load(tmp_path, f"INTERPRETED = {value!r}\ndef arm():\n    return INTERPRETED\n", monkeypatch).arm)
+               for value in ("yes", "no")]
+    assert digests[0] != digests[1]
+
+
 # filled when modules are imported; what they hold is what runs
 REGISTRIES = {"corruptions._CORRUPT", "quantizers.SAVED"}
 

@@ -132,6 +132,19 @@ def test_passport_card_rate_and_bibtex(tiny_book):
     assert "author = {A. Author and B. Author}" in front.bibtex("gate")
 
 
+def test_the_passport_shows_what_the_arms_cost_and_when_the_oldest_was_made(tiny_book):
+    from weightbook.book.arms import arms_file
+
+    made = dict(versions={}, machine="x86_64", device="cpu", threads=1, profile="book", seed=0)
+    stamps = [made | dict(key=key, seconds=seconds, date=date) for key, seconds, date in
+              (("a", 3000.0, "2026-02-01"), ("b", 4200.0, "2026-01-05"))]  # fmt: skip
+    records = [dict(arm="measured", arguments={}, value=1, data={}, stamp=stamp) for stamp in stamps]
+    (tiny_book / "nbs" / "arms").mkdir()
+    (tiny_book / "nbs" / "arms" / "gate.json").write_text(arms_file(records))
+    shown = front.passport("gate").markdown
+    assert "2 finished arms, 2.0 h to make anew, the oldest of 2026-01-05" in shown
+
+
 def test_the_plan_has_twenty_four_chapters_in_the_ledgers_order(tiny_book):
     assert tuple(part.folder for part in pages.PLAN) == pages.PARTS
     assert sum(len(part.planned) for part in pages.PLAN) == 24

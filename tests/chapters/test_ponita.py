@@ -555,3 +555,129 @@ BREAKS = {
 }
 ASIDE = r"grid_errors\(|(?m:^fig_)|mean_error|step_arms\(\*\*|@arms|references\(\)"  # experiments and figures
 TestBreaks = battery.breaks("ponita", BREAKS, until="### Charged particles: the race", aside=ASIDE)
+
+
+# ---- the paper's molecules, on small files of the published form -----------------------------------------------------
+
+SMALL = dict(steps=3, batch_size=2, num_ori=4, hidden=4, basis_dim=4, layers=2)
+
+
+def write_rmd17(path, frames: int = 40, **other) -> dict[str, np.ndarray]:
+    "Water that shakes, with springs between its atoms"
+    rng, rest = np.random.default_rng(0), np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    pos = rest + 0.05 * rng.standard_normal((frames, 3, 3))
+    apart = lambda x: x[..., :, None, :] - x[..., None, :, :]  # noqa: E731
+    length, still = (np.linalg.norm(apart(x), axis=-1) + np.eye(3) for x in (pos, rest))
+    force = -400 * ((length - still) / length)[..., None] * apart(pos)
+    energies = 100 * ((length - still) ** 2).sum((1, 2)) - 4e4
+    found = dict(nuclear_charges=np.array([8, 1, 1], np.uint8), coords=pos, energies=energies, forces=force.sum(2))
+    np.savez(path, **(found | other))
+    return found
+
+
+# methane, ammonia and water, as three records of gdb9.sdf
+MOLECULES = {
+    "C": [(0, 0, 0), (0.63, 0.63, 0.63), (-0.63, -0.63, 0.63), (-0.63, 0.63, -0.63), (0.63, -0.63, -0.63)],
+    "N": [(0, 0, 0.1), (0.94, 0, -0.27), (-0.47, 0.81, -0.27), (-0.47, -0.81, -0.27)],
+    "O": [(0, 0, 0.12), (0.76, 0, -0.48), (-0.76, 0, -0.48)],
+}
+
+
+def write_qm9(folder, copies: int = 4, left_out: str = "") -> None:
+    records, rows = [], ["mol_id,mu,homo,u0_atom"]
+    for number in range(3 * copies):
+        heavy = "CNO"[number % 3]
+        symbols = [heavy] + ["H"] * 4
+        rows_of = zip(MOLECULES[heavy], symbols, strict=False)
+        atoms = [f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol:<3} 0  0  0" for (x, y, z), symbol in rows_of]
+        counts = f"{len(atoms):3d}  0  0  0  0  0  0  0  0  0999 V2000"
+        records.append("\n".join([f"gdb_{number + 1}", "  made by a test", "", counts, *atoms, "M  END", "$$$$\n"]))
+        rows.append(f"gdb_{number + 1},{0.1 * number},{-0.25 - 0.01 * (number % 3)},{-400.5}")
+    (folder / "gdb9.sdf").write_text("".join(records))
+    (folder / "gdb9.sdf.csv").write_text("\n".join(rows) + "\n")
+    if left_out:
+        (folder / "uncharacterized.txt").write_text(left_out)
+
+
+def test_rmd17_is_read_in_mev(tmp_path):
+    raw = write_rmd17(tmp_path / "rmd17_water.npz", frames=5)
+    data = lib.read_rmd17(tmp_path / "rmd17_water.npz")
+    assert data.sizes.tolist() == [3] * 5 and data.numbers.tolist() == [8, 1, 1] * 5
+    assert_close(data.target, torch.from_numpy(raw["energies"] * 43.3634))
+    some = lib.take_molecules(data, torch.tensor([4, 0]))
+    assert_close(some.pos.view(2, 3, 3), torch.from_numpy(raw["coords"][[4, 0]]))
+    assert_close(some.force.view(2, 3, 3), torch.from_numpy(raw["forces"][[4, 0]] * 43.3634))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("forces", (39, 3, 3)), ("nuclear_charges", (4,)), ("energies", (40, 1))])
+def test_rmd17_of_another_form_is_refused(name, shape, tmp_path):
+    write_rmd17(tmp_path / "wrong.npz", **{name: np.ones(shape)})
+    with pytest.raises(ValueError, match="`path` must hold coords and forces"):
+        lib.read_rmd17(tmp_path / "wrong.npz")
+
+
+def test_rmd17_is_not_unpickled(tmp_path):
+    write_rmd17(tmp_path / "planted.npz", energies=np.array([{"a": 1}] * 40, dtype=object))
+    with pytest.raises(ValueError, match="pickle"):
+        lib.read_rmd17(tmp_path / "planted.npz")
+    np.savez(tmp_path / "short.npz", coords=np.zeros((1, 3, 3)))
+    with pytest.raises(ValueError, match="lacks"):
+        lib.read_rmd17(tmp_path / "short.npz")
+
+
+def test_qm9_is_read_without_the_molecules_to_leave_out(tmp_path):
+    write_qm9(tmp_path, left_out="Index  SMILES\n\n  2  N\n 12  O  0.1\n")
+    data = lib.read_qm9(tmp_path, "homo")
+    assert data.sizes.tolist() == [5, 3, 5, 4, 3, 5, 4, 3, 5, 4] and len(data.pos) == data.sizes.sum() == len(data.numbers)
+    assert_close(data.target[:2], torch.tensor([-0.25, -0.27], dtype=F64) * 27211.386)
+    assert_close(data.pos[5:8], torch.tensor(MOLECULES["O"], dtype=F64))
+    assert lib.read_qm9(tmp_path, "u0_atom").target[0].item() == pytest.approx(-400.5 * 43.3634)
+    with pytest.raises(ValueError, match="`folder` must hold a `alpha`"):
+        lib.read_qm9(tmp_path, "alpha")
+    text = (tmp_path / "gdb9.sdf").read_text()
+    (tmp_path / "gdb9.sdf").write_text(text.replace(" N  ", " Xx ", 1))
+    with pytest.raises(ValueError, match="record 2 of"):
+        lib.read_qm9(tmp_path)
+
+
+@pytest.mark.parametrize("arm", ["PONITA", "PNITA"])
+def test_the_attempt_at_rmd17_runs_end_to_end(arm, tmp_path):
+    write_rmd17(tmp_path / "rmd17_water.npz")
+    found = lib.attempt_rmd17(tmp_path / "rmd17_water.npz", every=2, arm=arm, passes=2, **SMALL)
+    assert set(found) == {"target", "force", "seconds"} and all(math.isfinite(v) and v > 0 for v in found.values())
+
+
+def test_training_lowers_the_errors_of_the_attempts(tmp_path):
+    write_rmd17(tmp_path / "rmd17_water.npz")
+    options = SMALL | dict(every=2, hidden=16, lr=1e-2)
+    few, many = (lib.attempt_rmd17(tmp_path / "rmd17_water.npz", **options | dict(steps=n)) for n in (1, 250))
+    assert many["force"] < 0.9 * few["force"]
+
+
+def test_the_attempt_at_qm9_runs_end_to_end(tmp_path):
+    write_qm9(tmp_path)
+    found = lib.attempt_qm9(tmp_path, "mu", train=6, val=2, **SMALL)
+    assert set(found) == {"target", "seconds"} and all(math.isfinite(v) and v > 0 for v in found.values())
+
+
+def test_the_attempt_at_generation_runs_end_to_end(tmp_path):
+    write_qm9(tmp_path)
+    found = lib.attempt_generation(tmp_path, times=4, count=3, **SMALL)
+    assert 0 <= found["molecules"] <= found["atoms"] <= 1 and found["seconds_a_molecule"] > 0
+
+
+def test_molecules_with_the_usual_bonds_are_stable():
+    for heavy, places in MOLECULES.items():
+        numbers = torch.tensor([lib.ELEMENTS[heavy]] + [1] * (len(places) - 1))
+        assert lib.stable_atoms(numbers, torch.tensor(places)).all()
+        assert not lib.stable_atoms(numbers[:-1], torch.tensor(places[:-1]))[0]
+    triple, double = (lib.stable_atoms(torch.tensor([7, 7]), torch.tensor([[0.0, 0, 0], [x, 0, 0]])) for x in (1.10, 1.25))
+    assert triple.all() and not double.any()
+
+
+def test_every_command_of_the_ledger_names_what_the_module_has():
+    import chapter_code
+
+    text = "".join("".join(cell["source"]) for cell in chapter_code.cells("ponita"))
+    for name in ("attempt_rmd17", "attempt_qm9", "attempt_generation"):
+        assert f'attempt("{name}"' in text and callable(getattr(lib, name))

@@ -45,18 +45,21 @@ if not torch.cuda.is_available():
 
 # %% ../../nbs/blocks/kernels.ipynb #48891b90
 def _passthrough(function: Callable | None = None, **options) -> Callable:
-    "A decorator, plain or with options, that changes nothing"
-    return function if function is not None else lambda f: f
+    "A decorator, plain or with options, that only notes that a kernel was meant"
+    if function is None:
+        return _passthrough
+    function.__kernel__ = True
+    return function
 
 # %% ../../nbs/blocks/kernels.ipynb #2507fc7b
 def _stand_ins() -> tuple[SimpleNamespace, SimpleNamespace]:
     "What module-level code of a kernel needs of `triton` and `triton.language`"
     decorate = lambda *args, **options: _passthrough  # noqa: E731
     fake = SimpleNamespace(
-        jit=_passthrough, autotune=decorate, heuristics=decorate, Config=lambda *args, **options: None,
+        __name__="triton", jit=_passthrough, autotune=decorate, heuristics=decorate, Config=lambda *args, **options: None,
         cdiv=lambda a, b: -(-a // b), next_power_of_2=lambda n: 1 << max(0, n - 1).bit_length(),
     )
-    return fake, SimpleNamespace(constexpr=object)
+    return fake, SimpleNamespace(__name__="triton.language", constexpr=object)
 
 # %% ../../nbs/blocks/kernels.ipynb #b0540323
 try:

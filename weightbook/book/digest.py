@@ -308,7 +308,8 @@ def _digest_function(f: types.FunctionType, reach: Reach) -> str:
     closure = [(name, reach(_content(cell))) for name, cell in cells if name not in IGNORED]
     followed = [(*parts, _follow(parts, f.__globals__, reach)) for parts in written.names]
     followed += [(*parts, _follow(parts, sys.modules, reach)) for parts in written.inner]
-    return _hashed(written.hash.copy(), defaults, keywords, closure, followed).hexdigest()[:32]
+    found = _hashed(written.hash.copy(), defaults, keywords, closure, followed).hexdigest()[:32]
+    return _sha("wrapped", "InterpretedFunction", found) if hasattr(f, "__kernel__") else found
 
 # %% ../../nbs/book/digest.ipynb #2df62b1e
 def _without_defaults(tree: ast.AST) -> ast.AST:
@@ -356,8 +357,9 @@ def _read(code: types.CodeType, space: dict, state: Any) -> _Written:
 # %% ../../nbs/book/digest.ipynb #55c07396
 def _inner_names(tree: ast.AST) -> list[tuple[str, ...]]:
     "What a function imports of ours and reads, by module, such as (weightbook.book, bench, time_pairs)"
-    places = _imports_of(tree).items()
-    imports = {name: place for name, place in places if isinstance(_imported(*place), types.ModuleType)}
+    imports = _imports_of(tree)
+    for place in imports.values():
+        _imported(*place)  # a submodule is no attribute of its package before that
     return [(*filter(None, imports[root]), *rest) for root, *rest in dotted_names(tree, set(imports))]
 
 # %% ../../nbs/book/digest.ipynb #71f8e9f8
@@ -373,6 +375,12 @@ class _Word(str):
 
 
 _BUILTIN_NAME, _UNDEFINED, _OF_MODULE = _Word("builtin"), _Word("undefined"), _Word("of the module")
+# How kernels run here follows from the machine, and the kind of device is in every key by itself: these
+# stand for what they are with Triton and without a GPU, so that a machine with a GPU, or without Triton,
+# finds what was made on CPUs. Where Triton is missing, `blocks.kernels` marks its kernels and names what
+# stands in for its modules.
+_BY_DEVICE = {"INTERPRETED": True, "HAS_TRITON": True}
+_KERNEL_KINDS = {"JITFunction": "InterpretedFunction"}
 
 # %% ../../nbs/book/digest.ipynb #9662b479
 def _resolve(parts: tuple[str, ...], space: dict) -> Any:
@@ -386,7 +394,7 @@ def _resolve(parts: tuple[str, ...], space: dict) -> Any:
         if name.startswith("__"):  # such as `__file__`: where a checkout lies is no part of what runs
             return _OF_MODULE
         thing = getattr(thing, name, "undefined")
-    return thing
+    return _BY_DEVICE.get(parts[-1], thing) if isinstance(thing, bool) else thing
 
 # %% ../../nbs/book/digest.ipynb #2c5cc7e6
 def _follow(parts: tuple[str, ...], space: dict, reach: Reach) -> str:
@@ -446,6 +454,12 @@ def _sequence(value: Any, reach: Reach) -> str:
 # %% ../../nbs/book/digest.ipynb #cb9f0ee0
 def _mapping(value: Mapping, reach: Reach) -> str:
     return _sha("mapping", type(value).__name__, [(reach(key), reach(item)) for key, item in value.items()])
+
+
+def _stand_in(value: Any, reach: Reach) -> str | None:
+    "A foreign module that is not installed, see `blocks.kernels`; None for other namespaces"
+    name = getattr(value, "__name__", None) if isinstance(value, types.SimpleNamespace) else None
+    return None if name is None else _sha("module", name)
 
 
 def _context(value: contextvars.ContextVar, reach: Reach) -> str:
@@ -522,7 +536,8 @@ def _wrapped(value: Any, reach: Reach) -> str | None:
     for name in ("__wrapped__", "fn", "_init_fn"):
         inner = getattr(value, name, None)
         if isinstance(inner, types.FunctionType | type) or name == "__wrapped__" and callable(inner):
-            return _sha("wrapped", type(value).__qualname__, reach(inner))
+            kind = type(value).__qualname__
+            return _sha("wrapped", _KERNEL_KINDS.get(kind, kind), reach(inner))
     return None
 
 # %% ../../nbs/book/digest.ipynb #6903920a
@@ -556,7 +571,7 @@ def _digest_value(value: Any, reach: Reach) -> str:
     for kind, write in _WRITERS:
         if isinstance(value, kind):
             return write(value, reach)
-    for write in (_array, _tensor, _instance, _wrapped, _foreign):
+    for write in (_array, _tensor, _stand_in, _instance, _wrapped, _foreign):
         if (found := write(value, reach)) is not None:
             return found
     kind = type(value)

@@ -252,10 +252,11 @@ class _Stage:
                 f"{self.path.name}, or what it imports, was edited while it ran: nothing is stored")
         self._stage_arms()
         _stage_notebook(self, nb, seconds)
-        moves = [p.relative_to(self.folder).as_posix() for p in sorted(self.folder.rglob("*")) if p.is_file()]
+        names = [p.relative_to(self.folder).as_posix() for p in sorted(self.folder.rglob("*")) if p.is_file()]
         with _lock("commit", self.settings, wait=60):
-            write_atomic(self.folder / _MOVES, json.dumps({"root": str(self.root), "files": moves}))
-            _move(self.folder)
+            moves = {"root": str(self.root), "files": {name: _digest_of(self.root / name) for name in names}}
+            write_atomic(self.folder / _MOVES, json.dumps(moves))
+            _move_whole(self.folder)
 
     def _stage_arms(self) -> None:
         "One file of arms a chapter, out of the records that the kernel left"
@@ -266,7 +267,12 @@ class _Stage:
         shutil.rmtree(self.folder / "arms", ignore_errors=True)
 
 # %% ../../nbs/book/run.ipynb #2fea759b
-_MOVES = "moves.json"
+_MOVES = "moving.json"
+
+
+def _digest_of(path: Path) -> str:
+    "Of a file's bytes; empty when there is none"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 # %% ../../nbs/book/run.ipynb #abca666b
 def _move(folder: Path) -> None:
@@ -274,13 +280,34 @@ def _move(folder: Path) -> None:
     moves = json.loads((folder / _MOVES).read_text(encoding="utf-8"))
     for name in moves["files"]:
         write_atomic(Path(moves["root"]) / name, (folder / name).read_bytes())
+    (folder / _MOVES).unlink()  # first: a stage that is half removed is not to be moved again
     shutil.rmtree(folder)
+
+
+def _move_whole(folder: Path) -> None:
+    "Move staged files; an interruption waits until all of them have arrived"
+    try:
+        _move(folder)
+    except KeyboardInterrupt:
+        if (folder / _MOVES).exists():
+            _move(folder)
+        raise
 
 # %% ../../nbs/book/run.ipynb #860bb789
 def _finish_moves(stages: Path) -> None:
-    "Finish the moves of runs that were interrupted in them"
+    "Finish the moves of runs that were killed in them; those of a checkout that has changed since are dropped"
     for moves in stages.glob(f"*/{_MOVES}"):
-        _move(moves.parent)
+        if _is_as_left(moves.parent):
+            _move(moves.parent)
+        else:
+            shutil.rmtree(moves.parent)
+
+
+def _is_as_left(folder: Path) -> bool:
+    "Whether every file of interrupted moves is what it was before them, or what they made of it"
+    moves = json.loads((folder / _MOVES).read_text(encoding="utf-8"))
+    return all(_digest_of(Path(moves["root"]) / name) in (before, _digest_of(folder / name))
+               for name, before in moves["files"].items())
 
 # %% ../../nbs/book/run.ipynb #b5918c29
 @contextmanager
@@ -297,7 +324,8 @@ def _transaction(path: Path, settings: Settings) -> Iterator[_Stage]:
         folder.mkdir(parents=True)
         yield _Stage(path, settings, folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not (folder / _MOVES).exists():  # else the next run finishes what a full disk has stopped
+            shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
 # %% ../../nbs/book/run.ipynb #cd614b74
