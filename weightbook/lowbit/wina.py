@@ -57,7 +57,7 @@ def topk_mask(
     sparsity: float,  # in [0, 1]
 ) -> Tensor:          # bool, shape (..., n): exactly `kept_count(n, sparsity)` true entries a row
     "Keep the largest scores of each row, eq. (2)"
-    keep = kept_count(scores.shape[-1], sparsity)
+    keep = kept_count(check_tensor("scores", scores, min_ndim=1).shape[-1], sparsity)
     best = scores.topk(keep, dim=-1, sorted=False).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
 
@@ -69,13 +69,14 @@ def wina_mask(
     *, mode: str = "topk",          # "topk": exactly K a row; "threshold": every score above `tau`
     tau: float | None = None,       # threshold >= 0, strict; for mode "threshold"
 ) -> Tensor:                        # bool, shape (..., n): True where the input is kept
-    "WINA's gate on |x| c, eq. (2); scores are formed in the dtype of `norms`"
+    "WINA's gate on |x| c, eq. (2); scores are formed in the dtype of `norms`; a score of NaN is kept"
     check_tensor("norms", norms, ndim=1, floating=True)
-    check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], norms.shape[0]))
+    if check_tensor("x", x, min_ndim=1, floating=True).shape[-1] != len(norms):
+        raise ValueError(f"`x` must have {len(norms)} inputs, as many as `norms`, got shape {tuple(x.shape)}")
     scores = x.abs().to(norms.dtype) * norms
     if check_choice("mode", mode, ("topk", "threshold")) == "topk":
         return topk_mask(scores, sparsity)
-    return scores > check_real("tau", tau, low=0)
+    return ~(scores <= check_real("tau", tau, low=0))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #da438b8f
 def teal_mask(
@@ -130,6 +131,7 @@ def open_prefix(
     dense_fraction: float,  # as for `first_gated`
 ) -> Tensor:                # the same mask
     "Let the first positions of a prompt pass whole; a vector is one token, and gated"
+    check_tensor("mask", mask, min_ndim=1)
     if mask.ndim > 1 and mask.shape[-2]:
         mask[..., : first_gated(mask.shape[-2], dense_fraction), :] = True
     return mask
@@ -266,8 +268,9 @@ def _multiply(linear: nn.Module, *, inputs: Tensor | None = None, outputs: Tenso
 # %% ../../nbs/lowbit/04_wina.ipynb #fcb98379
 def _check_dense(model: nn.Module) -> None:
     "Refuse a model with layers whose weights cannot be rewritten in place"
+    blocks = decoder_blocks(model)
     names = {module: name for name, module in model.named_modules()}
-    found = {names[m]: m for block in decoder_blocks(model) for m in block_linears(block).values()} | {"lm_head": model.lm_head}
+    found = {names[m]: m for block in blocks for m in block_linears(block).values()} | {"lm_head": model.lm_head}
     for name, module in found.items():
         if isinstance(module, SparseLinear):
             raise ValueError(f"`model` must have no gates: call `densify` first ({name})")
@@ -564,10 +567,10 @@ def cats_mask(
     sparsity: float | None = None,  # share to drop, in [0, 1]: top-k form
     *, tau: float | None = None,    # threshold >= 0, strict: the calibrated form
 ) -> Tensor:                        # bool, shape (..., f)
-    "Gate of CATS on the activated gate projection, eq. (16)"
+    "Gate of CATS on the activated gate projection, eq. (16); NaN is kept"
     check_tensor("gate_act", gate_act, min_ndim=1, floating=True)
     if tau is not None:
-        return gate_act.abs() > check_real("tau", tau, low=0)
+        return ~(gate_act.abs() <= check_real("tau", tau, low=0))
     return topk_mask(gate_act.abs().float(), sparsity)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #66db73c9
@@ -724,6 +727,9 @@ def apply_rotary(
     sin: Tensor, # shape (B or 1, T, head_dim)
 ) -> Tensor:     # same shape as `x`
     "Rotary position embedding in the half-split layout of the Llama family"
+    check_tensor("x", x, ndim=4, floating=True)
+    for name, table in (("cos", cos), ("sin", sin)):
+        check_tensor(name, table, floating=True, shape=(None, *x.shape[-2:]))
     low, high = x.chunk(2, dim=-1)
     return x * cos.unsqueeze(1) + torch.cat((-high, low), dim=-1) * sin.unsqueeze(1)
 
@@ -848,6 +854,8 @@ def gemv_bytes(
 ) -> int:              # bytes that one sparse matrix-vector product must move
     "Memory traffic of a gated product, eq. (18)"
     check_real("sparsity", sparsity, low=0, high=1)
+    for name, size in (("m", m), ("n", n), ("itemsize", itemsize)):
+        check_integer(name, size, low=1)
     return round(itemsize * (m * n * (1 - sparsity) + m + n))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #c7ff05e7
@@ -857,6 +865,10 @@ def sparse_gemv_reference(
     mask: Tensor,     # bool, shape (B, n)
 ) -> Tensor:          # shape (B, m)
     "The definition: multiply what the mask keeps, accumulate in float32"
+    check_tensor("weight_t", weight_t, ndim=2, floating=True)
+    shape = (*check_tensor("x", x, min_ndim=1, floating=True).shape[:-1], weight_t.shape[0])
+    check_tensor("x", x, shape=shape)
+    check_tensor("mask", mask, shape=shape)
     return (x.float().masked_fill(~mask, 0) @ weight_t.float()).to(x.dtype)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #ea2f5959
@@ -1014,7 +1026,8 @@ def sparse_gemv(
 ) -> Tensor:                      # shape (B, m) or (m,)
     "Product with a gated input that reads only the kept rows, eq. (2); fused in Triton on a GPU, a loop in C on a CPU"
     check_tensor("weight_t", weight_t, ndim=2, floating=True)
-    check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], weight_t.shape[0]))
+    shape = (*check_tensor("x", x, min_ndim=1, floating=True).shape[:-1], weight_t.shape[0])
+    check_tensor("x", x, shape=shape)
     if x.ndim > 2 or x.dtype != weight_t.dtype or not weight_t.is_contiguous():
         raise ValueError(
             "`x` must be (n,) or (B, n) with the dtype of a contiguous `weight_t`, "
@@ -1022,6 +1035,10 @@ def sparse_gemv(
         )
     if (mask is None) == (norms is None or tau is None):
         raise ValueError("give either `mask`, or both `norms` and `tau`")
+    if mask is not None:
+        check_tensor("mask", mask, shape=shape)
+    else:
+        check_tensor("norms", norms, floating=True, shape=shape[-1:])
     tau = None if mask is not None else float(check_real("tau", tau, low=0))
     out = _gated_product(x.reshape(-1, x.shape[-1]), weight_t, mask, norms, tau)
     return out.view(*x.shape[:-1], weight_t.shape[1])
