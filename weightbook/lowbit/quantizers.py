@@ -311,13 +311,14 @@ def unpack_codes(
     check_tensor("packed", packed, shape=(*shape[:-1], bits * octets))
     if packed.dtype != torch.uint8:
         raise TypeError(f"`packed` must be uint8, got {packed.dtype}")
-    codes = torch.zeros((*shape[:-1], 8 * octets), dtype=torch.uint8, device=packed.device)
+    kind = torch.int32 if torch.compiler.is_compiling() else torch.uint8  # ONNX shifts no bytes, and has no `>>`
+    codes = torch.zeros((*shape[:-1], 8 * octets), dtype=kind, device=packed.device)
     for at, width in _planes(bits):
-        part = packed[..., at * octets : (at + width) * octets]
-        shifts = torch.arange(0, 8, width, dtype=torch.uint8, device=packed.device)
-        fields = torch.bitwise_right_shift(part.unsqueeze(-1), shifts) & 2**width - 1  # ONNX has no `>>`
+        part = packed[..., at * octets : (at + width) * octets].to(kind)
+        shifts = torch.arange(0, 8, width, dtype=kind, device=packed.device)
+        fields = torch.bitwise_right_shift(part.unsqueeze(-1), shifts) & 2**width - 1
         codes = codes | torch.bitwise_left_shift(fields.flatten(-2), at)
-    return codes[..., : shape[-1]].contiguous()
+    return codes[..., : shape[-1]].to(torch.uint8).contiguous()
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #681f6f96
 class Hessian:
