@@ -32,7 +32,7 @@ def packed(**options) -> nn.Module:
 
 
 def rotated() -> nn.Module:
-    wina.rotate_decoder(model := toy())
+    wina.rotate_decoder_(model := toy())
     return model
 
 
@@ -47,11 +47,11 @@ MODELS = {
     "packed": packed,
     "packed, act-order": lambda: Q.quantize_model_(m := toy(bias=True), IDS, 3, 16, act_order=True) is not None and m,
     "half": lambda: Q.quantize_model_(m := toy(tied=False), IDS, 4, 16, only="*.mlp.*") is not None and m,
-    "rotated": rotated, "sparse": lambda: wina.sparsify(toy(), 0.5, prefill_dense_fraction=0.0),
-    "thresholds": lambda: wina.sparsify(m := toy(), 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS])),
-    "accelerated": lambda: wina.accelerate_decoding(wina.sparsify(toy(tied=False), 0.5)),
-    "cats": lambda: wina.sparsify_cats(toy(), 0.3, [IDS]),
-    "dense": toy, "phi3, sparse": lambda: wina.sparsify(family("phi3"), 0.4),
+    "rotated": rotated, "sparse": lambda: wina.sparsify_(toy(), 0.5, prefill_dense_fraction=0.0),
+    "thresholds": lambda: wina.sparsify_(m := toy(), 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS])),
+    "accelerated": lambda: wina.accelerate_decoding(wina.sparsify_(toy(tied=False), 0.5)),
+    "cats": lambda: wina.sparsify_cats_(toy(), 0.3, [IDS]),
+    "dense": toy, "phi3, sparse": lambda: wina.sparsify_(family("phi3"), 0.4),
     "rotated, packed": lambda: Q.quantize_model_(m := rotated(), IDS, 8, 16, "rtn") is not None and m,
     "bfloat16": lambda: half_precision(),
     "experts, packed": lambda: Q.quantize_model_(m := Q.split_experts_(family("mixtral")), MANY, 8, 16) is not None and m,
@@ -68,7 +68,7 @@ def test_every_kind_of_model_comes_back(name, tmp_path):
     kinds = {type(m).__name__ for m in model.modules()} - {"DecodingLinear"}
     assert kinds <= {type(m).__name__ for m in again.modules()}
     if "cats" in name:
-        assert type(wina.remove_cats(again).model.layers[0].mlp).__name__ == "LlamaMLP"
+        assert type(wina.remove_cats_(again).model.layers[0].mlp).__name__ == "LlamaMLP"
 
 
 def test_from_pretrained_refuses_and_draws_no_weights(tmp_path):
@@ -197,7 +197,7 @@ def test_grids_that_gguf_does_not_have_are_refused(options, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("make, error", [(lambda: toy(bias=True), ValueError), (lambda: wina.sparsify(toy(), 0.5), ValueError),
+@pytest.mark.parametrize("make, error", [(lambda: toy(bias=True), ValueError), (lambda: wina.sparsify_(toy(), 0.5), ValueError),
                                          (lambda: family("qwen2"), NotImplementedError)], ids=["bias", "sparse", "qwen2"])
 def test_models_that_gguf_cannot_hold_are_refused(make, error, tmp_path):
     with pytest.raises(error, match="`model`"):
@@ -282,7 +282,7 @@ def test_compressed_tensors_decodes_several_schemes_by_itself(tmp_path):
 REFUSED = {  # what -> (model, message)
     "groups of outputs": (lambda: grid(dim="ic"), "self_attn.q_proj.*ic"),
     "scattered groups": (lambda: grid(act_order=True), "self_attn.q_proj.*scattered: True"),
-    "gates": (lambda: wina.sparsify(grid(only="*.mlp.*"), 0.5, skip="*.mlp.*", rotate=False), "SparseLinear"),
+    "gates": (lambda: wina.sparsify_(grid(only="*.mlp.*"), 0.5, skip="*.mlp.*", rotate=False), "SparseLinear"),
     "nothing packed": (toy, "quantize_model_"),
     "fused experts": (lambda: Q.quantize_model_(m := family("mixtral"), IDS, 4, 16) is not None and m, "experts.gate_up_proj"),
     "scales beyond half precision": (lambda: huge(), "float16"),

@@ -54,7 +54,7 @@ MODELS = {  # what -> model, inputs
     "packed along inputs": lambda: (packed("oc", bias=torch.arange(32.0)), X),
     "packed along outputs": lambda: (packed("ic"), X),
     "a packed language model": lambda: (quantised(), IDS),
-    "a sparse language model": lambda: (Logits(wina.sparsify(toy(), 0.5)), IDS),
+    "a sparse language model": lambda: (Logits(wina.sparsify_(toy(), 0.5)), IDS),
     "companded weights": lambda: (companded(), X),
 }
 

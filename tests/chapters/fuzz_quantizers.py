@@ -33,6 +33,9 @@ table(
     decoder_layers=lambda m: dict(model=llama()),
     DecoderStep=RECORD,
     walk_decoder=lambda m: dict(model=llama(), input_ids=Wide(ids()), batch_size=2, propagate="full"),
+    Expert=lambda m: dict(gate_up=t(12, 8), down=t(8, 6), act_fn=torch.nn.functional.silu),
+    SplitExperts="made by `split_experts_`",
+    split_experts_=lambda m: dict(model=llama()),
     replace_linears=lambda m: dict(model=llama(), quantized={}),
     quantize_linear=lambda m: dict(weight=t(4, 8), bits=4, group_size=4, method="gptq", hessian=hessian()),
     quantize_model_=lambda m: dict(
@@ -41,6 +44,7 @@ table(
     all_or_nothing=CONVERTER,
     matrix_fates=lambda m: dict(model=llama(), skip="*q_proj", only="*"),
     export_gguf=CONVERTER,
+    export_compressed=CONVERTER,
     save_quantized=CONVERTER,
     load_quantized=CONVERTER,
     packed_bytes=lambda m: dict(rows=4, cols=8, bits=4, group_size=4, itemsize=4),

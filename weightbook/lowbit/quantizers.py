@@ -1070,6 +1070,10 @@ class Expert(nn.Module):
         act_fn: Callable,  # of the gate
     ):
         super().__init__()
+        rows, columns = check_tensor("down", down, ndim=2, floating=True).shape
+        check_tensor("gate_up", gate_up, floating=True, shape=(2 * columns, rows))
+        if not callable(act_fn):
+            raise TypeError(f"`act_fn` must be a function, got {type(act_fn).__name__}")
         for name, weight in (("gate_up_proj", gate_up), ("down_proj", down)):
             linear = nn.Linear(*weight.shape[::-1], bias=False, device="meta")
             linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
