@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-SKIPPED = {"PatchedModel": "puts hooks on a model of others", "CATSMLP": "made by `sparsify_cats_`", "RotatedBlock": "made by `rotate_decoder_`"}
-
 
 def layers() -> dict[str, tuple]:
     "Every public module of the library that has a right call"
