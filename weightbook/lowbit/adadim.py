@@ -224,7 +224,7 @@ def measuring_scope(
     block: nn.Module, # a decoder layer with self_attn and mlp
     name: str,        # a linear layer's name inside it, such as "self_attn.q_proj"
 ) -> nn.Module:       # the module whose output decides, f in eq. (6)
-    "The scope of a linear layer: attention for q, k, v; the MLP or expert for gate and up; itself for all others"
+    "The scope of a layer: attention for q, k, v; the MLP or expert for gate and up; itself for all others"
     parent, _, short = name.rpartition(".")
     return block.get_submodule((parent or SCOPES[short]) if short in SCOPES else name)
 

@@ -311,7 +311,8 @@ def unpack_codes(
     check_tensor("packed", packed, shape=(*shape[:-1], bits * octets))
     if packed.dtype != torch.uint8:
         raise TypeError(f"`packed` must be uint8, got {packed.dtype}")
-    kind = torch.int32 if torch.compiler.is_compiling() else torch.uint8  # ONNX shifts no bytes, and has no `>>`
+    # ONNX shifts no bytes, and has no `>>`
+    kind = torch.int32 if torch.compiler.is_compiling() else torch.uint8
     codes = torch.zeros((*shape[:-1], 8 * octets), dtype=kind, device=packed.device)
     for at, width in _planes(bits):
         part = packed[..., at * octets : (at + width) * octets].to(kind)
@@ -1041,7 +1042,7 @@ def replace_linears(
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(quantized, Mapping):
-        raise TypeError(f"`quantized` must map names of linear layers to weights, got {type(quantized).__name__}")
+        raise TypeError(f"`quantized` must map names to weights, got {type(quantized).__name__}")
     for name, q in quantized.items():
         linear = model.get_submodule(name)
         if not isinstance(linear, nn.Linear) or tuple(linear.weight.shape) != q.shape:
@@ -1509,12 +1510,13 @@ def _compressed(name: str, layer: QuantLinear, dtype: torch.dtype) -> tuple[dict
     "Tensors of one packed layer in that layout, and its scheme"
     q = layer.packed_weight.unpack()
     if q.dim != "oc" or q.group_index is not None:
-        raise ValueError(f"`model` must have groups of consecutive inputs for compressed-tensors, but {name} has "
-                         f"dim {q.dim!r}, scattered: {q.group_index is not None}")
+        raise ValueError(f"`model` must have groups of consecutive inputs for compressed-tensors, but "
+                         f"{name} has dim {q.dim!r}, scattered: {q.group_index is not None}")
     if not ((scale := q.scale.to(dtype)).isfinite().all() and (scale > 0).all()):
         raise ValueError(f"`model` must have scales that {dtype} holds, those of {name} it does not")
     even, whole = bool((q.zero == 2 ** (q.bits - 1)).all()), q.group_size == q.shape[1]
-    parts = dict(weight_packed=_words(q.codes, q.bits), weight_scale=scale, weight_shape=torch.tensor(q.shape))
+    parts = dict(weight_packed=_words(q.codes, q.bits), weight_scale=scale,
+                 weight_shape=torch.tensor(q.shape))
     if not even:
         parts["weight_zero_point"] = _words(q.zero.to(torch.uint8).T, q.bits).T.contiguous()
     if layer.bias is not None:
@@ -1535,9 +1537,11 @@ def _scheme(model: nn.Module, schemes: Mapping[str, dict]) -> dict:
         for i, (scheme, names) in enumerate(groups.items())}
     left = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     found = dict(quant_method="compressed-tensors", format="pack-quantized", quantization_status="compressed",
-                 config_groups=config_groups, ignore=left, global_compression_ratio=None, kv_cache_scheme=None)
+                 config_groups=config_groups, ignore=left,
+                 global_compression_ratio=None, kv_cache_scheme=None)
     if len(groups) == 1 and not config_groups["group_0"]["weights"]["symmetric"]:
-        found["dequantize"] = True  # transformers makes room for packed zero points only while it decodes them
+        # transformers makes room for packed zero points only while it decodes them
+        found["dequantize"] = True
     return found
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e105
@@ -1546,11 +1550,13 @@ def _check_plain(model: nn.Module) -> dict[str, QuantLinear]:
     found = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear)}
     for name, module in model.named_modules():
         if _saved_as(module) is not None and name not in found:
-            raise ValueError(f"`model` must have no layers of ours but packed ones, but {name} is a {type(module).__name__}")
+            kind = type(module).__name__
+            raise ValueError(f"`model` must have no layers of ours but packed ones, but {name} is a {kind}")
         if fused := [key for key, value in module.named_parameters(recurse=False) if value.ndim > 2]:
-            raise ValueError(f"`model` must hold its matrices one by one, but {name}.{fused[0]} holds several")
+            raise ValueError(f"`model` must hold matrices one by one, but {name}.{fused[0]} holds several")
     if not found or getattr(model, "config", None) is None:
-        raise ValueError("`model` must be a Hugging Face model with packed layers: call `quantize_model_` first")
+        raise ValueError("`model` must be a Hugging Face model with packed layers: "
+                         "call `quantize_model_` first")
     return found
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e106
@@ -1560,7 +1566,7 @@ def export_compressed(
     folder: str | Path,       # made if need be; may hold other files, but no model
     tokenizer: object = None, # saved with it where given
 ) -> Path:                    # the folder, for `AutoModelForCausalLM.from_pretrained` or vLLM
-    "Write a model in the layout of compressed-tensors; ValueError where a grid does not fit, and nothing is written then"
+    "Write a model in the layout of compressed-tensors, or nothing and a ValueError where a grid does not fit"
     layers, dtype = _check_plain(model), model.get_input_embeddings().weight.dtype
     made = {name: _compressed(name, layer, dtype) for name, layer in layers.items()}
     place = Path(folder).resolve()
@@ -1572,7 +1578,8 @@ def export_compressed(
         _write_compressed(model, made, Path(part))
         if tokenizer is not None:
             tokenizer.save_pretrained(part)
-        for path in sorted(Path(part).iterdir(), key=lambda path: path.name == "config.json"):  # the last makes it a model
+        # the configuration comes last: it makes the folder a model
+        for path in sorted(Path(part).iterdir(), key=lambda path: path.name == "config.json"):
             path.replace(place / path.name)
     return Path(folder)
 
@@ -1585,7 +1592,8 @@ def _write_compressed(model: nn.Module, made: Mapping[str, tuple[dict, dict]], f
     config.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)
-    plain = {key: value.cpu() for key, value in model.state_dict().items() if key.rpartition(".")[0] not in made}
+    plain = {key: value.cpu() for key, value in model.state_dict().items()
+             if key.rpartition(".")[0] not in made}
     if config.tie_word_embeddings:
         plain.pop("lm_head.weight", None)
     tensors = {key: value.contiguous().clone() for key, value in plain.items()}

@@ -337,7 +337,7 @@ class RotatedBlock(nn.Module):
 # %% ../../nbs/lowbit/04_wina.ipynb #749f94ad
 def rotate_decoder_(
     model: nn.Module, # supported decoder with a biasless or biased head, changed in place; its logits stay the same
-) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]: # the same model; (R_attn, R_mlp) of each block, float64, shape (d, d)
+) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]: # the model; (R_attn, R_mlp) of each block, float64
     "Make `k_proj` and `gate_proj` (or their fused forms) column-orthogonal without changing the model, eq. (12)"
     blocks = decoder_blocks(model)
     if any(isinstance(b, RotatedBlock) for b in blocks):
