@@ -297,6 +297,17 @@ def pack_codes(
         parts.append((fields << shifts).sum(-1, dtype=torch.uint8))
     return torch.cat(parts, -1)
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e302
+def _octets(packed: Tensor, bits: int, shape: tuple[int, ...]) -> int:
+    "Octets of codes along the last dimension; refuses a shape that is not that of the packed codes"
+    check_integer("bits", bits, low=1, high=8)
+    if not isinstance(shape, tuple | list) or not shape:
+        raise TypeError(f"`shape` must be a tuple of sizes, got {shape!r}")
+    octets = -(-[check_integer("shape", size, low=0) for size in shape][-1] // 8)
+    if check_tensor("packed", packed, shape=(*shape[:-1], bits * octets)).dtype != torch.uint8:
+        raise TypeError(f"`packed` must be uint8, got {packed.dtype}")
+    return octets
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #8cdecce9
 def unpack_codes(
     packed: Tensor,  # (…, b · ⌈n / 8⌉), uint8, from `pack_codes`
@@ -304,14 +315,7 @@ def unpack_codes(
     shape: tuple[int, ...],  # of the codes, (…, n)
 ) -> Tensor:         # uint8
     "The codes that were packed, eq. (7)"
-    check_integer("bits", bits, low=1, high=8)
-    if not isinstance(shape, tuple | list) or not shape:
-        raise TypeError(f"`shape` must be a tuple of sizes, got {shape!r}")
-    octets = -(-[check_integer("shape", size, low=0) for size in shape][-1] // 8)
-    check_tensor("packed", packed, shape=(*shape[:-1], bits * octets))
-    if packed.dtype != torch.uint8:
-        raise TypeError(f"`packed` must be uint8, got {packed.dtype}")
-    # ONNX shifts no bytes, and has no `>>`
+    octets = _octets(packed, bits, shape)
     kind = torch.int32 if torch.compiler.is_compiling() else torch.uint8
     codes = torch.zeros((*shape[:-1], 8 * octets), dtype=kind, device=packed.device)
     for at, width in _planes(bits):
@@ -593,6 +597,13 @@ class PackedWeight:
         parts = (self.packed, self.scale, self.zero, self.group_index)
         return sum(t.numel() * t.element_size() for t in parts if t is not None)
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e303
+def _sizes(in_features: int, out_features: int, dim: str) -> tuple[int, int, str]:
+    "The sizes of a layer and the direction of its groups, checked"
+    sizes = dict(in_features=in_features, out_features=out_features)
+    checked = [check_integer(name, size, low=1) for name, size in sizes.items()]
+    return *checked, check_choice("dim", dim, ("oc", "ic"))
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #91a09c25
 class _PackedLayer(nn.Module):
     "The buffers of a packed linear layer"
@@ -610,9 +621,7 @@ class _PackedLayer(nn.Module):
         device: torch.device | str | None = None, # where the buffers lie
     ):
         super().__init__()
-        self.in_features = check_integer("in_features", in_features, low=1)
-        self.out_features = check_integer("out_features", out_features, low=1)
-        self.dim = check_choice("dim", dim, ("oc", "ic"))
+        self.in_features, self.out_features, self.dim = _sizes(in_features, out_features, dim)
         self.bits = check_integer("bits", bits, low=1, high=8)
         inner = in_features if dim == "oc" else out_features
         self.group_size = check_group_size(group_size, inner, dim)
@@ -1060,6 +1069,13 @@ def _is_fused(module: nn.Module) -> bool:
     fits = len(up) == len(down) and up.shape[1] == 2 * down.shape[2] and up.shape[2] == down.shape[1]
     return fits and callable(getattr(module, "act_fn", None)) and len(list(module.parameters())) == 2
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e304
+def _linear(weight: Tensor) -> nn.Linear:
+    "A linear layer with a copy of a weight"
+    linear = nn.Linear(*weight.shape[::-1], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+    return linear
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e203
 class Expert(nn.Module):
     "One gated expert with linear layers"
@@ -1075,11 +1091,7 @@ class Expert(nn.Module):
         check_tensor("gate_up", gate_up, floating=True, shape=(2 * columns, rows))
         if not callable(act_fn):
             raise TypeError(f"`act_fn` must be a function, got {type(act_fn).__name__}")
-        for name, weight in (("gate_up_proj", gate_up), ("down_proj", down)):
-            linear = nn.Linear(*weight.shape[::-1], bias=False, device="meta")
-            linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
-            setattr(self, name, linear)
-        self.act_fn = act_fn
+        self.gate_up_proj, self.down_proj, self.act_fn = _linear(gate_up), _linear(down), act_fn
 
     def forward(
         self,
@@ -1559,6 +1571,15 @@ def _check_plain(model: nn.Module) -> dict[str, QuantLinear]:
                          "call `quantize_model_` first")
     return found
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e306
+def _free_place(folder: str | Path) -> Path:
+    "The folder, with links followed; ValueError where it holds a model"
+    place = Path(folder).resolve()
+    if (place / LAYOUT_FILE).exists():
+        raise ValueError(f"`folder` must not hold another model, got {place.name!r} with {LAYOUT_FILE}")
+    _check_place(place)
+    return place
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e106
 @torch.no_grad()
 def export_compressed(
@@ -1569,10 +1590,7 @@ def export_compressed(
     "Write a model in the layout of compressed-tensors, or nothing and a ValueError where a grid does not fit"
     layers, dtype = _check_plain(model), model.get_input_embeddings().weight.dtype
     made = {name: _compressed(name, layer, dtype) for name, layer in layers.items()}
-    place = Path(folder).resolve()
-    if (place / LAYOUT_FILE).exists():
-        raise ValueError(f"`folder` must not hold another model, got {place.name!r} with {LAYOUT_FILE}")
-    _check_place(place)
+    place = _free_place(folder)
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".weightbook-", dir=place) as part:
         _write_compressed(model, made, Path(part))
