@@ -374,7 +374,7 @@ BREAKS = {
     13: ("toy_size = dict(layers=3, width=64, heads=8, kv_heads=2", "toy_size = dict(layers=3, width=64, heads=8, kv_heads=4"),
     14: ("3 * d * f", "2 * d * f"),
     15: ("np.interp(sparsity, cdf", "np.interp(1 - sparsity, cdf"),
-    16: ("gate_act.abs() > check_real", "gate_act.abs() <= check_real"),
+    16: ("~(gate_act.abs() <= check_real", "(gate_act.abs() <= check_real"),
     17: ("n: s[n] + step / weight[n]}", "n: s[n] + step}"),
     18: ("(m * n * (1 - sparsity) + m + n)", "(m * n * sparsity + m + n)"),
     19: ("z_test(draws, 1 - 0.65**4", "z_test(draws, 0.65**4"),
