@@ -1,9 +1,9 @@
 """The fuzz table: every public callable, how to call it right, and bad inputs made from the kinds of its arguments.
 
 A chapter's entries are in a file of its own, tests/chapters/fuzz_<chapter>.py. An entry is a function of the module that gives
-the arguments of a right call, made anew for each call. `Free` marks a value of any shape, `Wide` one of any width, `Fixed` one
-that is not spoilt, because it is no user's number. A text in place of an entry says why there is nothing to spoil: a record
-that the library fills, a step of the build, an experiment of minutes.
+the arguments of a right call, made anew for each call. `Free` marks a value of any shape, `Wide` one of any width, `Deep` one
+with any axes before its own, `Fixed` one that is not spoilt, because it is no user's number. A text in place of an entry says
+why there is nothing to spoil: a record that the library fills, a step of the build, an experiment of minutes.
 """
 
 import contextlib
@@ -40,6 +40,13 @@ class Free:
 @dataclass
 class Wide:
     "A value whose last axis is free"
+
+    value: object
+
+
+@dataclass
+class Deep:
+    "A value with any number of axes before its own"
 
     value: object
 
@@ -87,8 +94,8 @@ def settings():
 
 def spoilt(value):
     "Bad versions of a value, by name"
-    free, wide = isinstance(value, Free), isinstance(value, Wide)
-    value = value.value if free or wide else value
+    free, wide, deep = isinstance(value, Free), isinstance(value, Wide), isinstance(value, Deep)
+    value = value.value if free or wide or deep else value
     if isinstance(value, Fixed) or value is None or isinstance(value, (bool, torch.Generator)):
         return
     if isinstance(value, torch.Tensor):
@@ -97,7 +104,7 @@ def spoilt(value):
             bad = value.detach().clone()
             bad.view(-1)[0] = math.nan
             yield "nan", bad
-        if not free:
+        if not free and not deep:
             yield "dims", value[None, None]
         if not free and not wide:
             yield "longer", torch.cat([value, value[..., :1]], -1) if value.ndim else value[None]
@@ -107,12 +114,12 @@ def spoilt(value):
             bad = value.copy()
             bad.flat[0] = math.nan
             yield "nan", bad
-        if not free:
+        if not free and not deep:
             yield "dims", value[None, None]
         if not free and not wide:
             yield "longer", np.concatenate([value, value[..., :1]], -1)
     elif isinstance(value, int):
-        yield from (("negative", -1), ("fraction", 1.5), ("word", "x"))
+        yield from (("negative", -2), ("fraction", 1.5), ("word", "x"))  # −1 often stands for "all"
     elif isinstance(value, float):
         yield from (("nan", math.nan), ("word", "x"))
     elif isinstance(value, str):
@@ -147,10 +154,16 @@ def has_nan(found, depth=0):
     return False
 
 
+def keeps_nan(found, value):
+    "Whether a mask over the entries of a value keeps the first, which is NaN, so that a product with it is NaN"
+    mask = isinstance(found, torch.Tensor) and found.dtype == torch.bool and isinstance(value, torch.Tensor)
+    return mask and value.ndim > 0 and found.shape[-1:] == value.shape[-1:] and bool(found.flatten()[:1].any())
+
+
 HOME = str(Path(weightbook.__file__).parent)
 
 
-def outcome(call, name, label, others=()):
+def outcome(call, name, label, others=(), value=None):
     "named, unnamed, raw, right (NaN in, NaN out) or accepted; shapes that disagree may name either argument"
     names = [name, *others] if label in ("dims", "longer") else [name]
     said = lambda error: any(f"`{n}" in str(error) for n in names)  # noqa: E731
@@ -170,12 +183,14 @@ def outcome(call, name, label, others=()):
         if isinstance(error, TimeoutError):
             return "raw"
         return "named" if said(error) and "weightbook" in str(traceback.extract_tb(error.__traceback__)[-1]) else "raw"
-    return "right" if label == "nan" and has_nan(found) else "accepted"
+    if label == "nan" and (has_nan(found) or keeps_nan(found, value)):
+        return "right"
+    return "accepted"
 
 
 def unpacked(arguments):
     "Positional and keyword arguments of an entry"
-    plain = {k: v.value if isinstance(v, (Free, Wide, Fixed)) else v for k, v in arguments.items()}
+    plain = {k: v.value if isinstance(v, (Free, Wide, Deep, Fixed)) else v for k, v in arguments.items()}
     return plain.pop("*", ()), plain
 
 
@@ -208,7 +223,7 @@ def trials(name, module, function, entry):
             yield (
                 argument,
                 label,
-                outcome(lambda p=positional, k=keywords: function(*p, **k), argument, label, arguments),
+                outcome(lambda p=positional, k=keywords: function(*p, **k), argument, label, arguments, keywords.get(argument)),
             )
 
 

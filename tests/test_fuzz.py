@@ -31,10 +31,10 @@ def rows():
     return fuzz.measure()
 
 
-# Per cent: named at least, raw at most. Ratchets just beside what was measured (66.0 and 14.3; 96.0 and 2.3): raise them
-# with what is mended, never loosen them. The low-bit chapters refuse less, because most of their functions sit behind a
-# converter that checks the model.
-BOUNDS = {"the low-bit chapters": (65.5, 14.5, 400), "all others": (95.5, 2.5, 1900)}
+# Per cent: named at least, raw at most. Ratchets just beside what was measured (96.3 and 2.0; 96.0 and 2.3): raise them
+# with what is mended, never loosen them. What is left of the low-bit chapters is inside of functions that finished arms run
+# (`relative_error`, `inverse_factor`, `quantize_linear`): a check there waits for the next run of those arms.
+BOUNDS = {"the low-bit chapters": (96.0, 2.1, 390), "all others": (95.5, 2.5, 1900)}
 
 
 @pytest.mark.parametrize("part", BOUNDS)

@@ -265,7 +265,7 @@ def test_norms_follow_the_weight():
 
 
 def test_a_trainable_sparsified_model_is_copied():
-    model = wina.sparsify(toy_llama().requires_grad_(), 0.5, criterion="magnitude")
+    model = wina.sparsify_(toy_llama().requires_grad_(), 0.5, criterion="magnitude")
     model(torch.tensor([[1, 2]]))
     copy.deepcopy(model)(torch.tensor([[3]]))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 transformers = pytest.importorskip("transformers")
 
-from toy_families import CONFIGS, family  # noqa: E402
+from toy_families import CONFIGS, MIXTURES, family  # noqa: E402
 
 from weightbook.blocks.lm import toy_llama  # noqa: E402
 from weightbook.book.checks import assert_close, rms_error  # noqa: E402
@@ -231,8 +231,6 @@ def test_the_report_lists_every_matrix(name):
     assert packed == {key for key, fate in fates.items() if fate == "converted"} and len(packed) == 8
 
 
-
-
 def test_bits_by_pattern():
     model = toy()
     report = Q.quantize_model_(model, IDS, {"*.down_proj": 8, "*.mlp.*": 3, "*.q_proj": 2}, 32, "rtn")
@@ -321,3 +319,82 @@ def test_every_family_converts(name):
     assert rms_error(model(IDS).logits, before) < 0.05
     assert (report.fate == "converted").sum() == sum(isinstance(m, Q.QuantLinear) for m in model.modules())
     assert copy.deepcopy(model)(IDS).logits.equal(model(IDS).logits)
+
+
+# ---- mixtures of experts ---------------------------------------------------------------------------------------------
+
+MANY = torch.randint(3, 97, (8, 24), generator=torch.Generator().manual_seed(0))  # every expert gets tokens
+ONE_OUTPUT = "*.shared_expert_gate"  # has no group of sixteen outputs
+
+
+def skipped(name: str) -> dict:
+    return dict(skip=ONE_OUTPUT) if name == "qwen2_moe" else {}
+
+
+def fates_of(report: pd.DataFrame) -> dict[str, str]:
+    "Full name -> fate"
+    names = [row.module if row.layer is pd.NA else f"model.layers.{row.layer}.{row.module}" for row in report.itertuples()]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, report.fate, strict=True))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_fused_experts_are_kept_by_name(name):
+    model = family(name)
+    before = model(MANY).logits
+    fates = fates_of(Q.quantize_model_(model, MANY, 8, 16, "rtn"))
+    assert rms_error(model(MANY).logits, before) < 0.1
+    assert set(fates) == {key.removesuffix(".weight") for key, p in family(name).named_parameters() if p.ndim > 1}
+    for layer in "01":
+        for part in ("gate_up_proj", "down_proj"):
+            assert "split_experts_" in fates[f"model.layers.{layer}.mlp.experts.{part}"]
+        assert fates[f"model.layers.{layer}.mlp.gate"].startswith("kept: ")
+        assert fates[f"model.layers.{layer}.self_attn.q_proj"] == "converted"
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_split_experts_give_the_same_answers(name):
+    model = family(name)
+    before, flags = model(MANY).logits, {p.requires_grad for p in model.parameters()}
+    assert Q.split_experts_(model) is model
+    assert_close(model(MANY).logits, before, rtol=1e-6)
+    assert {p.requires_grad for p in model.parameters()} == flags and not any(m.training for m in model.modules())
+    assert not any(p.ndim > 2 for p in model.parameters())
+    assert Q.split_experts_(copy.deepcopy(model))(MANY).logits.equal(model(MANY).logits)
+
+
+MIXED = {  # converter -> how a model is converted
+    "gptq": lambda m, **o: Q.quantize_model_(m, MANY, 8, 16, **o),
+    "adadim": lambda m, **o: adadim.adadim_(m, MANY, 8, 16, **o),
+    "awq": lambda m, **o: adadim.awq_(m, MANY, 8, 16, **o),
+}
+
+
+@pytest.mark.parametrize("method", MIXED)
+@pytest.mark.parametrize("name", MIXTURES)
+def test_split_experts_convert_like_all_other_layers(name, method):
+    model = Q.split_experts_(family(name))
+    before, old = model(MANY).logits, state(model)
+    report = MIXED[method](model, **skipped(name))
+    assert rms_error(model(MANY).logits, before) < 0.1
+    changed = {key for key, value in old.items() if key not in model.state_dict() or not model.state_dict()[key].equal(value)}
+    experts = {key for key in old if ".experts." in key}
+    assert len(experts) == 16 and experts <= changed  # 2 layers, 4 experts, 2 matrices
+    if method != "awq":
+        converted = {key for key, fate in fates_of(report).items() if fate == "converted"}
+        assert {key.removesuffix(".weight") for key in experts} <= converted
+
+
+def test_an_expert_that_no_token_comes_to_is_named():
+    model = Q.split_experts_(family("mixtral"))
+    before = state(model)
+    with pytest.raises(ValueError, match=r"`input_ids` must reach every layer.*experts\.\d"):
+        Q.quantize_model_(model, MANY[:1, :1], 8, 16)
+    assert same(model, before)
+
+
+def test_wina_names_the_families_that_it_knows():
+    from weightbook.lowbit import wina
+
+    with pytest.raises(NotImplementedError, match="mixtral"):
+        wina.sparsify_(family("mixtral"), 0.5)

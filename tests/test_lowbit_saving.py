@@ -18,6 +18,7 @@ from weightbook.lowbit import quantizers as Q  # noqa: E402
 from weightbook.lowbit import wina  # noqa: E402
 
 IDS = torch.randint(3, 97, (2, 16), generator=torch.Generator().manual_seed(0))
+MANY = torch.randint(3, 97, (8, 24), generator=torch.Generator().manual_seed(0))
 
 
 def toy(**options) -> nn.Module:
@@ -31,7 +32,7 @@ def packed(**options) -> nn.Module:
 
 
 def rotated() -> nn.Module:
-    wina.rotate_decoder(model := toy())
+    wina.rotate_decoder_(model := toy())
     return model
 
 
@@ -46,13 +47,14 @@ MODELS = {
     "packed": packed,
     "packed, act-order": lambda: Q.quantize_model_(m := toy(bias=True), IDS, 3, 16, act_order=True) is not None and m,
     "half": lambda: Q.quantize_model_(m := toy(tied=False), IDS, 4, 16, only="*.mlp.*") is not None and m,
-    "rotated": rotated, "sparse": lambda: wina.sparsify(toy(), 0.5, prefill_dense_fraction=0.0),
-    "thresholds": lambda: wina.sparsify(m := toy(), 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS])),
-    "accelerated": lambda: wina.accelerate_decoding(wina.sparsify(toy(tied=False), 0.5)),
-    "cats": lambda: wina.sparsify_cats(toy(), 0.3, [IDS]),
-    "dense": toy, "phi3, sparse": lambda: wina.sparsify(family("phi3"), 0.4),
+    "rotated": rotated, "sparse": lambda: wina.sparsify_(toy(), 0.5, prefill_dense_fraction=0.0),
+    "thresholds": lambda: wina.sparsify_(m := toy(), 0.5, rotate=False, thresholds=wina.calibrate_thresholds(m, [IDS])),
+    "accelerated": lambda: wina.accelerate_decoding(wina.sparsify_(toy(tied=False), 0.5)),
+    "cats": lambda: wina.sparsify_cats_(toy(), 0.3, [IDS]),
+    "dense": toy, "phi3, sparse": lambda: wina.sparsify_(family("phi3"), 0.4),
     "rotated, packed": lambda: Q.quantize_model_(m := rotated(), IDS, 8, 16, "rtn") is not None and m,
     "bfloat16": lambda: half_precision(),
+    "experts, packed": lambda: Q.quantize_model_(m := Q.split_experts_(family("mixtral")), MANY, 8, 16) is not None and m,
 }
 
 
@@ -65,7 +67,7 @@ def test_every_kind_of_model_comes_back(name, tmp_path):
     assert (again.lm_head.weight is again.model.embed_tokens.weight) == model.config.tie_word_embeddings
     assert {type(m).__name__ for m in model.modules()} <= {type(m).__name__ for m in again.modules()}
     if "cats" in name:
-        assert type(wina.remove_cats(again).model.layers[0].mlp).__name__ == "LlamaMLP"
+        assert type(wina.remove_cats_(again).model.layers[0].mlp).__name__ == "LlamaMLP"
 
 
 def test_from_pretrained_refuses_and_draws_no_weights(tmp_path):
@@ -194,8 +196,124 @@ def test_grids_that_gguf_does_not_have_are_refused(options, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("make, error", [(lambda: toy(bias=True), ValueError), (lambda: wina.sparsify(toy(), 0.5), ValueError),
+@pytest.mark.parametrize("make, error", [(lambda: toy(bias=True), ValueError), (lambda: wina.sparsify_(toy(), 0.5), ValueError),
                                          (lambda: family("qwen2"), NotImplementedError)], ids=["bias", "sparse", "qwen2"])
 def test_models_that_gguf_cannot_hold_are_refused(make, error, tmp_path):
     with pytest.raises(error, match="`model`"):
         Q.export_gguf(make(), tmp_path / "toy.gguf")
+
+
+# ---- compressed-tensors ----------------------------------------------------------------------------------------------
+
+LAYOUTS = {  # what -> options of quantize_model_
+    "4 bits": dict(bits=4, group_size=32), "3 bits, ordered": dict(bits=3, group_size=32, act_order=True, static_groups=True),
+    "8 bits a row, symmetric": dict(bits=8, group_size=-1, symmetric=True), "1 bit": dict(bits=1, group_size=32, method="rtn"),
+    "5 bits, symmetric, part": dict(bits=5, group_size=16, symmetric=True, only="*.mlp.*"),
+    "4 and 8 bits, symmetric": dict(bits={"*.down_proj": 8, "*": 4}, group_size=32, symmetric=True),
+    "4 and 8 bits": dict(bits={"*.down_proj": 8, "*": 4}, group_size=32),
+}
+
+
+def exported(name: str, folder: Path, **options) -> nn.Module:
+    model = toy(**options)
+    Q.quantize_model_(model, IDS, **LAYOUTS[name])
+    assert Q.export_compressed(model, folder) == folder
+    return model
+
+
+def fields(words: torch.Tensor, bits: int, count: int) -> torch.Tensor:
+    "Field k of a row of 32-bit words: its bits k·b to k·b + b − 1, the lowest bit of the first word first"
+    whole = [sum((int(word) & 0xFFFFFFFF) << 32 * i for i, word in enumerate(row)) for row in words]
+    return torch.tensor([[row >> bits * k & 2**bits - 1 for k in range(count)] for row in whole])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_layout_of_compressed_tensors_decodes_to_the_model(name, tmp_path):
+    from safetensors.torch import load_file
+
+    model = exported(name, tmp_path / "m")
+    tensors, config = load_file(tmp_path / "m" / "model.safetensors"), json.loads((tmp_path / "m" / "config.json").read_text())
+    groups = config["quantization_config"]["config_groups"].values()
+    packed = {key: m for key, m in model.named_modules() if isinstance(m, Q.QuantLinear)}
+    for key, layer in packed.items():
+        scheme = next(g["weights"] for g in groups if g["targets"] == ["Linear"] or key in g["targets"])
+        bits, (rows, cols) = scheme["num_bits"], tensors[f"{key}.weight_shape"].tolist()
+        assert bits == layer.bits and (rows, cols) == (layer.out_features, layer.in_features)
+        codes, scale = fields(tensors[f"{key}.weight_packed"], bits, cols), tensors[f"{key}.weight_scale"]
+        zero = torch.full_like(scale, 2 ** (bits - 1)) if scheme["symmetric"] else \
+            fields(tensors[f"{key}.weight_zero_point"].T, bits, rows).T
+        assert scheme["group_size"] == (None if scheme["strategy"] == "channel" else cols // scale.shape[1])
+        width = cols // scale.shape[1]
+        values = (codes - zero.repeat_interleave(width, 1)) * scale.repeat_interleave(width, 1)
+        assert torch.equal(values, layer.weight), key
+    left = {key for key, m in model.named_modules() if isinstance(m, nn.Linear)}
+    assert set(config["quantization_config"]["ignore"]) == left
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_transformers_reads_what_we_write_as_compressed_tensors(name, tied, tmp_path):
+    pytest.importorskip("compressed_tensors")
+    model = exported(name, tmp_path, tied=tied, bias=True)
+    if name == "4 and 8 bits":  # transformers makes room for packed zero points only while it decodes, and then for one scheme
+        with pytest.raises(RuntimeError, match="mismatch"):
+            transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+        return
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert (again.lm_head.weight is again.model.embed_tokens.weight) == tied
+
+
+def test_compressed_tensors_decodes_several_schemes_by_itself(tmp_path):
+    compressors = pytest.importorskip("compressed_tensors.compressors")
+    quantization = pytest.importorskip("compressed_tensors.quantization")
+    from safetensors.torch import load_file
+
+    model, key = exported("4 and 8 bits", tmp_path), "model.layers.1.mlp.down_proj"
+    parts = {name.removeprefix(f"{key}."): value for name, value in load_file(tmp_path / "model.safetensors").items()
+             if name.startswith(f"{key}.")}
+    groups = json.loads((tmp_path / "config.json").read_text())["quantization_config"]["config_groups"].values()
+    scheme = quantization.QuantizationScheme(**next(g for g in groups if key in g["targets"]))
+    codec = compressors.BaseCompressor.get_value_from_registry("pack-quantized")
+    assert torch.equal(codec.decompress(parts, scheme)["weight"], model.get_submodule(key).weight)
+
+
+REFUSED = {  # what -> (model, message)
+    "groups of outputs": (lambda: grid(dim="ic"), "self_attn.q_proj.*ic"),
+    "scattered groups": (lambda: grid(act_order=True), "self_attn.q_proj.*scattered: True"),
+    "gates": (lambda: wina.sparsify_(grid(only="*.mlp.*"), 0.5, skip="*.mlp.*", rotate=False), "SparseLinear"),
+    "nothing packed": (toy, "quantize_model_"),
+    "fused experts": (lambda: Q.quantize_model_(m := family("mixtral"), IDS, 4, 16) is not None and m, "experts.gate_up_proj"),
+    "scales beyond half precision": (lambda: huge(), "float16"),
+}
+
+
+def grid(**options) -> nn.Module:
+    model = toy()
+    Q.quantize_model_(model, IDS, 4, 16, **options)
+    return model
+
+
+def huge() -> nn.Module:
+    model = grid(method="rtn")
+    model.model.layers[0].mlp.up_proj.scale.fill_(1e6)
+    model.model.embed_tokens.half()
+    return model
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_models_that_compressed_tensors_cannot_hold_are_refused(what, tmp_path):
+    make, message = REFUSED[what]
+    with pytest.raises(ValueError, match=f"`model`.*{message}"):
+        Q.export_compressed(make(), tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_leaves_the_models_of_others_alone(tmp_path):
+    model = exported("4 bits", tmp_path / "one")
+    Q.save_quantized(model, tmp_path / "two")
+    for folder in ("one", "two"):
+        before = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        with pytest.raises(ValueError, match="`folder`"):
+            Q.export_compressed(model, tmp_path / folder)
+        assert before == {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}

@@ -41,30 +41,30 @@ def hooked() -> nn.Module:
 
 
 def gated(**options) -> nn.Module:
-    return wina.sparsify(toy(), 0.5, criterion="magnitude")
+    return wina.sparsify_(toy(), 0.5, criterion="magnitude")
 
 
 HALF_DONE = {  # what is tried -> (model, converter, exception, message)
-    "rotate a quantised model": (quantised, wina.rotate_decoder, TypeError, "model.layers.1.mlp.up_proj"),
-    "fuse a quantised model": (quantised, wina.fuse_norms, TypeError, "QuantLinear"),
-    "sparsify a quantised model": (quantised, lambda m: wina.sparsify(m, 0.5), TypeError, "model.layers.1.mlp.up_proj"),
-    "gate a quantised model": (quantised, lambda m: wina.sparsify(m, 0.5, criterion="magnitude"), TypeError, "up_proj"),
-    "rotate a sparse model": (gated, wina.rotate_decoder, ValueError, "densify"),
-    "rotate NaN": (broken, wina.rotate_decoder, ValueError, "finite"),
-    "sparsify NaN": (broken, lambda m: wina.sparsify(m, 0.5), ValueError, "finite"),
-    "rotate hooked blocks": (hooked, wina.rotate_decoder, ValueError, "hooks"),
-    "a share of two": (toy, lambda m: wina.sparsify(m, 2.0), ValueError, "`sparsity`"),
-    "a typing error": (toy, lambda m: wina.sparsify(m, {"*.upp_proj": 0.5}), ValueError, "`sparsity`.*nearest"),
-    "thresholds missing": (toy, lambda m: wina.sparsify(m, 0.5, thresholds={}), ValueError, "`thresholds`"),
+    "rotate a quantised model": (quantised, wina.rotate_decoder_, TypeError, "model.layers.1.mlp.up_proj"),
+    "fuse a quantised model": (quantised, wina.fuse_norms_, TypeError, "QuantLinear"),
+    "sparsify_ a quantised model": (quantised, lambda m: wina.sparsify_(m, 0.5), TypeError, "model.layers.1.mlp.up_proj"),
+    "gate a quantised model": (quantised, lambda m: wina.sparsify_(m, 0.5, criterion="magnitude"), TypeError, "up_proj"),
+    "rotate a sparse model": (gated, wina.rotate_decoder_, ValueError, "densify_"),
+    "rotate NaN": (broken, wina.rotate_decoder_, ValueError, "finite"),
+    "sparsify_ NaN": (broken, lambda m: wina.sparsify_(m, 0.5), ValueError, "finite"),
+    "rotate hooked blocks": (hooked, wina.rotate_decoder_, ValueError, "hooks"),
+    "a share of two": (toy, lambda m: wina.sparsify_(m, 2.0), ValueError, "`sparsity`"),
+    "a typing error": (toy, lambda m: wina.sparsify_(m, {"*.upp_proj": 0.5}), ValueError, "`sparsity`.*nearest"),
+    "thresholds missing": (toy, lambda m: wina.sparsify_(m, 0.5, thresholds={}), ValueError, "`thresholds`"),
     "thresholds without scores": (
-        toy, lambda m: wina.sparsify(
+        toy, lambda m: wina.sparsify_(
             m, 0.5, thresholds=dict.fromkeys(wina.gated_linears(m), wina.ScoreDistribution())), ValueError, "add"),
-    "a dense share of two": (gated, lambda m: wina.sparsify(m, 0.5, prefill_dense_fraction=2.0),
+    "a dense share of two": (gated, lambda m: wina.sparsify_(m, 0.5, prefill_dense_fraction=2.0),
                              ValueError, "`prefill_dense_fraction`"),
-    "CATS too sparse": (toy, lambda m: wina.sparsify_cats(m, 0.9, [IDS]), ValueError, "`sparsity`"),
-    "CATS without batches": (toy, lambda m: wina.sparsify_cats(m, 0.2, []), ValueError, "add"),
-    "CATS of Phi": (lambda: family("phi3"), lambda m: wina.sparsify_cats(m, 0.2, [IDS]), NotImplementedError, "gate and up"),
-    "another family": (lambda: family("gpt2"), lambda m: wina.sparsify(m, 0.5), NotImplementedError, "gpt2"),
+    "CATS too sparse": (toy, lambda m: wina.sparsify_cats_(m, 0.9, [IDS]), ValueError, "`sparsity`"),
+    "CATS without batches": (toy, lambda m: wina.sparsify_cats_(m, 0.2, []), ValueError, "add"),
+    "CATS of Phi": (lambda: family("phi3"), lambda m: wina.sparsify_cats_(m, 0.2, [IDS]), NotImplementedError, "gate and up"),
+    "another family": (lambda: family("gpt2"), lambda m: wina.sparsify_(m, 0.5), NotImplementedError, "gpt2"),
 }
 
 
@@ -83,10 +83,10 @@ def test_what_fails_changes_nothing(what):
 
 def test_threshold_gates_gate_the_keys_of_a_rotated_grouped_query_model():
     model = toy(layers=1)
-    wina.rotate_decoder(model)
+    wina.rotate_decoder_(model)
     dists = wina.calibrate_thresholds(model, [IDS])
     for share in (0.25, 0.5, 0.7, 0.9):
-        wina.sparsify(model, share, thresholds=dists, prefill_dense_fraction=0.0)
+        wina.sparsify_(model, share, thresholds=dists, prefill_dense_fraction=0.0)
         kept, hooks = {}, []
         for name, gate in wina.gated_linears(model).items():
             note = lambda m, a, name=name, kept=kept: kept.update({name: m.mask(a[0]).float().mean().item()})  # noqa: E731
@@ -122,7 +122,7 @@ def test_distributions_can_be_added_to_after_calibration():
 @pytest.mark.parametrize("options", [dict(), dict(criterion="all"), dict(rotate=False)], ids=str)
 def test_models_that_learn_can_be_gated_and_copied(options):
     model = toy(tied=False).requires_grad_(True)
-    wina.sparsify(model, 0.5, **options)
+    wina.sparsify_(model, 0.5, **options)
     assert all(not b.requires_grad for b in model.buffers())
     twin = copy.deepcopy(model)
     assert torch.equal(twin(IDS).logits, model(IDS).logits)
@@ -133,14 +133,14 @@ def test_frozen_stays_frozen_and_modes_stay():
     model = toy().train()
     model.model.layers[1].eval()
     frozen = {name: p.requires_grad for name, p in model.named_parameters(remove_duplicate=False)}
-    wina.sparsify(model, 0.5)
+    wina.sparsify_(model, 0.5)
     assert not any(p.requires_grad for p in model.parameters()) and not any(frozen.values())
     assert [block.training for block in model.model.layers] == [True, False]
     assert model.model.layers[0].mlp.up_proj.training and not model.model.layers[1].mlp.up_proj.training
 
 
 def test_every_matrix_has_a_fate():
-    model = wina.sparsify(toy(tied=False), {"*.o_proj": 0.7, "*": 0.4}, skip="*.0.mlp.*", only=["*.mlp.*", "*.self_attn.*"])
+    model = wina.sparsify_(toy(tied=False), {"*.o_proj": 0.7, "*": 0.4}, skip="*.0.mlp.*", only=["*.mlp.*", "*.self_attn.*"])
     report = wina.gate_report(model).set_index("name")
     matrices = {n.removesuffix(".weight").removesuffix(".linear") for n, p in model.named_parameters() if p.ndim > 1}
     assert matrices == set(report.index) - {n for n in report.index if n.endswith("residual")} and report.index.is_unique
@@ -152,10 +152,10 @@ def test_every_matrix_has_a_fate():
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
 SPARSE = {
-    "top-k": lambda m: wina.sparsify(m, 0.5, prefill_dense_fraction=0.0),
-    "thresholds": lambda m: wina.sparsify(m, 0.5, rotate=False,
+    "top-k": lambda m: wina.sparsify_(m, 0.5, prefill_dense_fraction=0.0),
+    "thresholds": lambda m: wina.sparsify_(m, 0.5, rotate=False,
                                           thresholds=wina.calibrate_thresholds(m, [IDS]), prefill_dense_fraction=0.0),
-    "cats": lambda m: wina.sparsify_cats(m, 0.3, [IDS], prefill_dense_fraction=0.0),
+    "cats": lambda m: wina.sparsify_cats_(m, 0.3, [IDS], prefill_dense_fraction=0.0),
 }
 
 

@@ -15,8 +15,13 @@ CONFIGS = {  # the families that every converter of the part supports
     "qwen3": lambda **new: transformers.Qwen3Config(**SIZE | dict(head_dim=8) | new),
     "phi3": lambda **new: transformers.Phi3Config(**SIZE | new),
 }
-OTHERS = {  # models that some converters refuse
+EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+MIXTURES = {  # of experts, which transformers keeps in tensors of three dimensions
     "mixtral": lambda **new: transformers.MixtralConfig(**SIZE | dict(num_local_experts=4, num_experts_per_tok=2) | new),
+    "qwen2_moe": lambda **new: transformers.Qwen2MoeConfig(**SIZE | EXPERTS | dict(shared_expert_intermediate_size=64) | new),
+    "qwen3_moe": lambda **new: transformers.Qwen3MoeConfig(**SIZE | EXPERTS | dict(head_dim=8) | new),
+}
+OTHERS = MIXTURES | {  # models that some converters refuse
     "gpt2": lambda **new: transformers.GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=97, n_positions=64),
 }
 

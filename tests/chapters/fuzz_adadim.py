@@ -1,7 +1,7 @@
 """Right calls of the public names of `weightbook.lowbit.adadim`, see tests/fuzz.py."""
 
 import torch
-from fuzz import CONVERTER, RACE, Free, hessian, ids, llama, t, table
+from fuzz import CONVERTER, RACE, Free, Wide, hessian, ids, llama, t, table
 
 table(
     "lowbit.adadim",
@@ -12,15 +12,15 @@ table(
     top_share=lambda m: dict(energy=Free(torch.rand(9)), share=0.5),
     minmax_round_reference=lambda m: dict(weight=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
     minmax_round=lambda m: dict(weight=Free(t(4, 8)), bits=4, group_size=4, dim="oc"),
-    search_dims=lambda m: dict(model=llama(), input_ids=ids(), bits=4, group_size=8, batch_size=2),
+    search_dims=lambda m: dict(model=llama(), input_ids=Wide(ids()), bits=4, group_size=8, batch_size=2),
     adadim_=lambda m: dict(
-        model=llama(), input_ids=ids(), bits=4, group_size=8, base="rtn", percdamp=0.01, batch_size=2
+        model=llama(), input_ids=Wide(ids()), bits=4, group_size=8, base="rtn", percdamp=0.01, batch_size=2
     ),
     fixed_dims=lambda m: dict(names=["q_proj"]),
-    activation_stats=lambda m: dict(model=llama(), input_ids=ids(), batch_size=2),
+    activation_stats=lambda m: dict(model=llama(), input_ids=Wide(ids()), batch_size=2),
     awq_scale=lambda m: dict(magnitude=Free(torch.rand(8) + 0.1), alpha=0.5),
     awq_clip=lambda m: dict(weight=t(4, 8), second=hessian(), bits=4, group_size=4, steps=2),
-    awq_=lambda m: dict(model=llama(), input_ids=ids(), bits=4, group_size=8, batch_size=2),
+    awq_=lambda m: dict(model=llama(), input_ids=Wide(ids()), bits=4, group_size=8, batch_size=2),
     rounding_bytes=lambda m: dict(rows=4, columns=8, itemsize=4),
     predict_dims=lambda m: dict(weights={"a": t(4, 8)}, h={"a": torch.rand(8)}, bits=4, group_size=4),
     **dict.fromkeys(

@@ -88,6 +88,9 @@ def output_error(
     second: Tensor,     # second moment of the inputs, any positive multiple of X^T X, shape (I, I)
 ) -> float:             # in the units of `second`
     "Exact squared output error of a layer by itself, eq. (3)"
+    check_tensor("weight", weight, ndim=2, floating=True)
+    check_tensor("quantized", quantized, floating=True, shape=tuple(weight.shape))
+    check_tensor("second", second, floating=True, shape=(weight.shape[1],) * 2)
     E = _double(quantized - weight)
     return ((E @ _double(second)) * E).sum().item()
 
@@ -100,7 +103,9 @@ def gptq_updates(
     percdamp: float = 0.01,      # damping relative to the mean of diag(H), as GPTQ used it
 ) -> Tensor:                     # shape (O, I), float64: what error feedback had added when each weight was rounded
     "Updates that GPTQ made before rounding, from its result, eq. (9)"
+    check_tensor("weight", weight, ndim=2, floating=True)
     check_tensor("quantized", quantized, shape=tuple(weight.shape))
+    check_tensor("hessian", hessian, floating=True, shape=(weight.shape[1],) * 2)
     H = _double(hessian).clone()
     H.diagonal()[H.diagonal() == 0] = 1.0
     order = H.diagonal().argsort(descending=True) if act_order else torch.arange(len(H), device=H.device)
@@ -129,6 +134,7 @@ def minmax_round_reference(
     zero_in_range: bool = True, # False: eq. (1) as published, which clips groups of one sign
 ) -> Tensor:          # shape and dtype of `weight`
     "Round to the nearest and back, eq. (1), the plain way"
+    check_tensor("weight", weight, ndim=2, floating=True)
     w, (low, high) = _grouped(weight.float(), group_size, dim), group_ranges(weight.float(), group_size, dim)
     step, zero = interval_grid(low, high, bits, zero_in_range)
     return (step * (((w / step).round() + zero).clamp(0, 2**bits - 1) - zero)).view(weight.shape).to(weight.dtype)
@@ -226,9 +232,9 @@ def measuring_scope(
     block: nn.Module, # a decoder layer with self_attn and mlp
     name: str,        # a linear layer's name inside it, such as "self_attn.q_proj"
 ) -> nn.Module:       # the module whose output decides, f in eq. (6)
-    "The scope of a linear layer: attention for q, k, v; the MLP for gate and up; itself for all others"
-    scope = SCOPES.get(name.rpartition(".")[2])
-    return block.get_submodule(scope or name)
+    "The scope of a layer: attention for q, k, v; the MLP or expert for gate and up; itself for all others"
+    parent, _, short = name.rpartition(".")
+    return block.get_submodule((parent or SCOPES[short]) if short in SCOPES else name)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #500e096b
 @torch.no_grad()
@@ -433,6 +439,9 @@ def fixed_dims(
     columns: Iterable[str] = HEURISTIC,        # short names that get per-IC groups; default: the paper's heuristic
 ) -> dict[str, str]:                           # name -> "oc" or "ic"
     "The same choice in every decoder layer"
+    for argument, found in (("names", names), ("columns", columns)):
+        if isinstance(found, str) or not isinstance(found, Iterable):
+            raise TypeError(f"`{argument}` must hold names of layers, got {found!r}")
     columns = set(columns)
     return {name: "ic" if name.rpartition(".")[2] in columns else "oc" for name in names}
 
@@ -445,6 +454,11 @@ def predict_dims(
     zero_in_range: bool = True,    # False: steps as published, eq. (1)
 ) -> dict[str, str]:               # name -> "oc" or "ic"
     "The dimension that eq. (4) expects to be better; ties go to oc"
+    for argument, found in (("weights", weights), ("h", h)):
+        if not isinstance(found, Mapping):
+            raise TypeError(f"`{argument}` must map names of layers to tensors, got {type(found).__name__}")
+    if missing := sorted(set(weights) - set(h)):
+        raise ValueError(f"`h` must have the mean squares of every layer, but lacks {missing[0]}")
     expected = lambda name, dim: expected_error(weights[name], h[name], bits, group_size, dim, zero_in_range)
     return {name: min(DIMS, key=lambda dim: expected(name, dim)) for name in weights}
 
@@ -479,6 +493,8 @@ def activation_stats(
     *, batch_size: int = 8,# sequences in one pass
 ) -> dict[str, dict[str, Tensor]]: # name -> max and mean of |x|, (I,), and second = X^T X / N, (I, I)
     "Statistics of the inputs of linear layers"
+    check_tensor("input_ids", input_ids, ndim=2)
+
     def fold(state, x):
         x = x.float()
         state = state or dict(count=0, max=x.new_zeros(x.shape[1]), mean=0, second=0)
@@ -632,8 +648,8 @@ def _awq_sets(names: Iterable[str]) -> list[list[str]]:
     "Names of layers that share an input, in order"
     sets: dict[str, list[str]] = {}
     for name in names:
-        short = name.rpartition(".")[2]
-        sets.setdefault(SCOPES.get(short, short), []).append(name)
+        parent, _, short = name.rpartition(".")
+        sets.setdefault(f"{parent}." + SCOPES.get(short, short), []).append(name)
     return list(sets.values())
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #4850ec54
@@ -663,6 +679,8 @@ def rounding_bytes(
     itemsize: int = 4,   # bytes a weight
 ) -> int:                # read once, written once
     "Least memory traffic of rounding a matrix, eq. (15)"
+    for name, size in (("rows", rows), ("columns", columns), ("itemsize", itemsize)):
+        check_integer(name, size, low=1)
     return 2 * itemsize * rows * columns
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #a849bb81

@@ -7,11 +7,13 @@ __all__ = ['FEW_ROWS', 'LAYOUT_FILE', 'SAVED', 'interval_grid', 'fit_scale_zero'
            'expand_groups', 'quantize_groups', 'rtn', 'rtn_', 'pack_codes', 'unpack_codes', 'Hessian', 'relative_error',
            'inverse_factor', 'gptq_reference', 'GPTQ', 'PackedWeight', 'QuantLinear', 'few_rows',
            'packed_linear_reference', 'packed_linear', 'decoder_layers', 'DecoderStep', 'walk_decoder', 'matrix_fates',
-           'Plan', 'all_or_nothing', 'replace_linears', 'quantize_linear', 'quantize_model_', 'SavedLayer',
-           'save_quantized', 'load_quantized', 'export_gguf', 'packed_bytes', 'Int4Product', 'accelerate_decoding']
+           'Plan', 'all_or_nothing', 'replace_linears', 'Expert', 'SplitExperts', 'split_experts_', 'quantize_linear',
+           'quantize_model_', 'SavedLayer', 'save_quantized', 'load_quantized', 'export_gguf', 'export_compressed',
+           'packed_bytes', 'Int4Product', 'accelerate_decoding']
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #65bcc448
 import contextlib
+import copy
 import difflib
 import functools
 import importlib
@@ -260,6 +262,8 @@ def rtn_(
     **options: bool,   # symmetric, zero_in_range, clip_search
 ) -> QuantizedWeight:  # what the weight is now
     "Round the weight of a linear layer to nearest, in place"
+    if not isinstance(linear, nn.Linear):
+        raise TypeError(f"`linear` must be an nn.Linear, got {type(linear).__name__}")
     found = quantize_groups(linear.weight, bits, group_size, dim, **options)
     linear.weight.copy_(found.dequantize())
     return found
@@ -293,6 +297,17 @@ def pack_codes(
         parts.append((fields << shifts).sum(-1, dtype=torch.uint8))
     return torch.cat(parts, -1)
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e302
+def _octets(packed: Tensor, bits: int, shape: tuple[int, ...]) -> int:
+    "Octets of codes along the last dimension; refuses a shape that is not that of the packed codes"
+    check_integer("bits", bits, low=1, high=8)
+    if not isinstance(shape, tuple | list) or not shape:
+        raise TypeError(f"`shape` must be a tuple of sizes, got {shape!r}")
+    octets = -(-[check_integer("shape", size, low=0) for size in shape][-1] // 8)
+    if check_tensor("packed", packed, shape=(*shape[:-1], bits * octets)).dtype != torch.uint8:
+        raise TypeError(f"`packed` must be uint8, got {packed.dtype}")
+    return octets
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #8cdecce9
 def unpack_codes(
     packed: Tensor,  # (…, b · ⌈n / 8⌉), uint8, from `pack_codes`
@@ -300,17 +315,15 @@ def unpack_codes(
     shape: tuple[int, ...],  # of the codes, (…, n)
 ) -> Tensor:         # uint8
     "The codes that were packed, eq. (7)"
-    check_integer("bits", bits, low=1, high=8)
-    octets = -(-shape[-1] // 8)
-    check_tensor("packed", packed, shape=(*shape[:-1], bits * octets))
-    if packed.dtype != torch.uint8:
-        raise TypeError(f"`packed` must be uint8, got {packed.dtype}")
-    codes = torch.zeros((*shape[:-1], 8 * octets), dtype=torch.uint8, device=packed.device)
+    octets = _octets(packed, bits, shape)
+    kind = torch.int32 if torch.compiler.is_compiling() else torch.uint8
+    codes = torch.zeros((*shape[:-1], 8 * octets), dtype=kind, device=packed.device)
     for at, width in _planes(bits):
-        part = packed[..., at * octets : (at + width) * octets]
-        shifts = torch.arange(0, 8, width, dtype=torch.uint8, device=packed.device)
-        codes |= (part.unsqueeze(-1) >> shifts & 2**width - 1).flatten(-2) << at
-    return codes[..., : shape[-1]].contiguous()
+        part = packed[..., at * octets : (at + width) * octets].to(kind)
+        shifts = torch.arange(0, 8, width, dtype=kind, device=packed.device)
+        fields = torch.bitwise_right_shift(part.unsqueeze(-1), shifts) & 2**width - 1
+        codes = codes | torch.bitwise_left_shift(fields.flatten(-2), at)
+    return codes[..., : shape[-1]].to(torch.uint8).contiguous()
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #681f6f96
 class Hessian:
@@ -584,6 +597,13 @@ class PackedWeight:
         parts = (self.packed, self.scale, self.zero, self.group_index)
         return sum(t.numel() * t.element_size() for t in parts if t is not None)
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e303
+def _sizes(in_features: int, out_features: int, dim: str) -> tuple[int, int, str]:
+    "The sizes of a layer and the direction of its groups, checked"
+    sizes = dict(in_features=in_features, out_features=out_features)
+    checked = [check_integer(name, size, low=1) for name, size in sizes.items()]
+    return *checked, check_choice("dim", dim, ("oc", "ic"))
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #91a09c25
 class _PackedLayer(nn.Module):
     "The buffers of a packed linear layer"
@@ -601,7 +621,7 @@ class _PackedLayer(nn.Module):
         device: torch.device | str | None = None, # where the buffers lie
     ):
         super().__init__()
-        self.in_features, self.out_features, self.dim = in_features, out_features, dim
+        self.in_features, self.out_features, self.dim = _sizes(in_features, out_features, dim)
         self.bits = check_integer("bits", bits, low=1, high=8)
         inner = in_features if dim == "oc" else out_features
         self.group_size = check_group_size(group_size, inner, dim)
@@ -897,6 +917,8 @@ def _named(name: str, patterns: str | Iterable[str]) -> bool:
 def _check_patterns(argument: str, patterns: str | Iterable[str], names: Iterable[str]) -> None:
     "Refuse a pattern that names nothing: it is a typing error"
     names = list(names)
+    if not isinstance(patterns, Iterable) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"`{argument}` must be a pattern or several, got {patterns!r}")
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if not any(_named(name, pattern) for name in names):
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
@@ -927,7 +949,8 @@ def _fate(name: str, module: nn.Module, skip: str | Iterable[str], only: str | I
     if not _named(name, only):
         return "kept: not named in `only`"
     if not isinstance(module, nn.Linear | _PackedLayer):
-        return f"kept: {type(module).__name__} is no linear layer"
+        cure = "; `split_experts_` makes linear layers of it" if _is_fused(module) else ""
+        return f"kept: {type(module).__name__} is no linear layer{cure}"
     return _check_convertible(name, module)
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #a43db752
@@ -1025,12 +1048,92 @@ def replace_linears(
     *, dtype: torch.dtype | None = None,      # of the stored scales and biases; None: as they are
 ) -> nn.Module:                               # the same model
     "Put packed layers in the place of linear layers; biases are kept"
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(quantized, Mapping):
+        raise TypeError(f"`quantized` must map names to weights, got {type(quantized).__name__}")
     for name, q in quantized.items():
         linear = model.get_submodule(name)
         if not isinstance(linear, nn.Linear) or tuple(linear.weight.shape) != q.shape:
             raise ValueError(f"`quantized` must map linear layers to weights of their shape, {name!r} does not fit")
         layer = QuantLinear.from_quantized(q, linear.bias, dtype=dtype)
         model.set_submodule(name, layer.train(linear.training))
+    return model
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e202
+def _is_fused(module: nn.Module) -> bool:
+    "Whether a module holds gated experts in two tensors, as transformers does"
+    up, down = (getattr(module, name, None) for name in ("gate_up_proj", "down_proj"))
+    if not (isinstance(up, nn.Parameter) and isinstance(down, nn.Parameter) and up.ndim == down.ndim == 3):
+        return False
+    fits = len(up) == len(down) and up.shape[1] == 2 * down.shape[2] and up.shape[2] == down.shape[1]
+    return fits and callable(getattr(module, "act_fn", None)) and len(list(module.parameters())) == 2
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e304
+def _linear(weight: Tensor) -> nn.Linear:
+    "A linear layer with a copy of a weight"
+    linear = nn.Linear(*weight.shape[::-1], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+    return linear
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e203
+class Expert(nn.Module):
+    "One gated expert with linear layers"
+
+    def __init__(
+        self,
+        gate_up: Tensor,   # (2F, D)
+        down: Tensor,      # (D, F)
+        act_fn: Callable,  # of the gate
+    ):
+        super().__init__()
+        rows, columns = check_tensor("down", down, ndim=2, floating=True).shape
+        check_tensor("gate_up", gate_up, floating=True, shape=(2 * columns, rows))
+        if not callable(act_fn):
+            raise TypeError(f"`act_fn` must be a function, got {type(act_fn).__name__}")
+        self.gate_up_proj, self.down_proj, self.act_fn = _linear(gate_up), _linear(down), act_fn
+
+    def forward(
+        self,
+        x: Tensor,  # (N, D): the tokens that came to this expert
+    ) -> Tensor:    # (N, D)
+        "The expert's answer"
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(self.act_fn(gate) * up)
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e204
+class SplitExperts(nn.ModuleList):
+    "The experts of a mixture one by one; stands in for the fused form"
+
+    def forward(
+        self,
+        hidden_states: Tensor,  # (N, D)
+        top_k_index: Tensor,    # (N, K), int64: the experts of each token
+        top_k_weights: Tensor,  # (N, K): and their weights
+    ) -> Tensor:                # (N, D)
+        "The weighted sum of the answers of each token's experts"
+        out = torch.zeros_like(hidden_states)
+        for index, expert in enumerate(self):
+            token, slot = (top_k_index == index).nonzero(as_tuple=True)
+            if len(token):
+                found = expert(hidden_states[token]) * top_k_weights[token, slot, None]
+                out.index_add_(0, token, found.to(out.dtype))
+        return out
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e205
+def _split(module: nn.Module) -> SplitExperts:
+    "The experts of a fused module one by one, with tensors of their own"
+    pairs = zip(module.gate_up_proj, module.down_proj, strict=True)
+    return SplitExperts(Expert(up, down, module.act_fn) for up, down in pairs).train(module.training)
+
+
+def split_experts_(
+    model: nn.Module,  # a Hugging Face causal LM; changed in place
+) -> nn.Module:        # the same model, with the same answers; one without such experts is returned as it is
+    "Give every expert of a mixture linear layers of its own, so that converters find them"
+    decoder_layers(model)
+    for name, module in [found for found in model.named_modules() if _is_fused(found[1])]:
+        model.set_submodule(name, _split(module))
     return model
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #359bf0c6
@@ -1153,6 +1256,8 @@ def _describe_packed(layer: QuantLinear) -> dict:
 
 SAVED[f"{QuantLinear.__module__}.QuantLinear"] = SavedLayer(
     _describe_packed, lambda model, name, form: QuantLinear(**form, device="meta"))
+SAVED[f"{SplitExperts.__module__}.SplitExperts"] = SavedLayer(
+    lambda experts: {}, lambda model, name, form: _split(model.get_submodule(name)))
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #1ba61ca0
 def _distinct(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -1404,6 +1509,117 @@ def _write_gguf(gguf, config, tensors: Iterable[tuple[str, Tensor, str]], path: 
     writer.write_tensors_to_file()
     writer.close()
 
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e102
+def _words(codes: Tensor, bits: int) -> Tensor:
+    "Codes without gaps in 32-bit words along the last dimension, the first in the lowest bits"
+    fields = (codes[..., None] >> torch.arange(bits, dtype=torch.uint8, device=codes.device) & 1).flatten(-2)
+    octets = F.pad(fields, (0, -fields.shape[-1] % 32)).unflatten(-1, (-1, 8))
+    octets = (octets << torch.arange(8, dtype=torch.uint8, device=codes.device)).sum(-1, dtype=torch.uint8)
+    return octets.contiguous().view(torch.int32)
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e103
+def _compressed(name: str, layer: QuantLinear, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict]:
+    "Tensors of one packed layer in that layout, and its scheme"
+    q = layer.packed_weight.unpack()
+    if q.dim != "oc" or q.group_index is not None:
+        raise ValueError(f"`model` must have groups of consecutive inputs for compressed-tensors, but "
+                         f"{name} has dim {q.dim!r}, scattered: {q.group_index is not None}")
+    if not ((scale := q.scale.to(dtype)).isfinite().all() and (scale > 0).all()):
+        raise ValueError(f"`model` must have scales that {dtype} holds, those of {name} it does not")
+    even, whole = bool((q.zero == 2 ** (q.bits - 1)).all()), q.group_size == q.shape[1]
+    parts = dict(weight_packed=_words(q.codes, q.bits), weight_scale=scale,
+                 weight_shape=torch.tensor(q.shape))
+    if not even:
+        parts["weight_zero_point"] = _words(q.zero.to(torch.uint8).T, q.bits).T.contiguous()
+    if layer.bias is not None:
+        parts["bias"] = layer.bias.to(dtype)
+    return {f"{name}.{key}": value.cpu() for key, value in parts.items()}, dict(
+        num_bits=q.bits, type="int", symmetric=even, strategy="channel" if whole else "group",
+        group_size=None if whole else q.group_size)
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e104
+def _scheme(model: nn.Module, schemes: Mapping[str, dict]) -> dict:
+    "The `quantization_config`: layers of one scheme in a group, and the linear layers that are left"
+    groups: dict[str, list[str]] = {}
+    for name, scheme in schemes.items():
+        groups.setdefault(json.dumps(scheme), []).append(name)
+    config_groups = {
+        f"group_{i}": dict(targets=["Linear"] if len(groups) == 1 else names, weights=json.loads(scheme),
+                           input_activations=None, output_activations=None, format="pack-quantized")
+        for i, (scheme, names) in enumerate(groups.items())}
+    left = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    found = dict(quant_method="compressed-tensors", format="pack-quantized", quantization_status="compressed",
+                 config_groups=config_groups, ignore=left,
+                 global_compression_ratio=None, kv_cache_scheme=None)
+    if len(groups) == 1 and not config_groups["group_0"]["weights"]["symmetric"]:
+        # transformers makes room for packed zero points only while it decodes them
+        found["dequantize"] = True
+    return found
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e105
+def _check_plain(model: nn.Module) -> dict[str, QuantLinear]:
+    "The packed layers of a model; ValueError for one with none, or with layers that no other program knows"
+    found = {name: m for name, m in model.named_modules() if isinstance(m, QuantLinear)}
+    for name, module in model.named_modules():
+        if _saved_as(module) is not None and name not in found:
+            kind = type(module).__name__
+            raise ValueError(f"`model` must have no layers of ours but packed ones, but {name} is a {kind}")
+        if fused := [key for key, value in module.named_parameters(recurse=False) if value.ndim > 2]:
+            raise ValueError(f"`model` must hold matrices one by one, but {name}.{fused[0]} holds several")
+    if not found or getattr(model, "config", None) is None:
+        raise ValueError("`model` must be a Hugging Face model with packed layers: "
+                         "call `quantize_model_` first")
+    return found
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e306
+def _free_place(folder: str | Path) -> Path:
+    "The folder, with links followed; ValueError where it holds a model"
+    place = Path(folder).resolve()
+    if (place / LAYOUT_FILE).exists():
+        raise ValueError(f"`folder` must not hold another model, got {place.name!r} with {LAYOUT_FILE}")
+    _check_place(place)
+    return place
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e106
+@torch.no_grad()
+def export_compressed(
+    model: nn.Module,         # a Hugging Face causal LM with `QuantLinear` layers; only read
+    folder: str | Path,       # made if need be; may hold other files, but no model
+    tokenizer: object = None, # saved with it where given
+) -> Path:                    # the folder, for `AutoModelForCausalLM.from_pretrained` or vLLM
+    "Write a model in the layout of compressed-tensors, or nothing and a ValueError where a grid does not fit"
+    layers, dtype = _check_plain(model), model.get_input_embeddings().weight.dtype
+    made = {name: _compressed(name, layer, dtype) for name, layer in layers.items()}
+    place = _free_place(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".weightbook-", dir=place) as part:
+        _write_compressed(model, made, Path(part))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(part)
+        # the configuration comes last: it makes the folder a model
+        for path in sorted(Path(part).iterdir(), key=lambda path: path.name == "config.json"):
+            path.replace(place / path.name)
+    return Path(folder)
+
+# %% ../../nbs/lowbit/00_quantizers.ipynb #c0b7e107
+def _write_compressed(model: nn.Module, made: Mapping[str, tuple[dict, dict]], folder: Path) -> None:
+    "Configuration and tensors"
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.quantization_config = _scheme(model, {name: scheme for name, (_, scheme) in made.items()})
+    config.save_pretrained(folder)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(folder)
+    plain = {key: value.cpu() for key, value in model.state_dict().items()
+             if key.rpartition(".")[0] not in made}
+    if config.tie_word_embeddings:
+        plain.pop("lm_head.weight", None)
+    tensors = {key: value.contiguous().clone() for key, value in plain.items()}
+    for parts, _ in made.values():
+        tensors |= parts
+    safetensors = require("safetensors.torch", extra="lm")
+    safetensors.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
 # %% ../../nbs/lowbit/00_quantizers.ipynb #3a01824e
 def packed_bytes(
     rows: int,           # O
@@ -1413,6 +1629,9 @@ def packed_bytes(
     itemsize: int = 4,   # σ: bytes of a scale, an input and an output
 ) -> int:                # bytes that a product with one token has to move
     "Memory traffic of a packed matrix–vector product, eq. (15)"
+    sizes = dict(rows=rows, cols=cols, group_size=group_size, itemsize=itemsize)
+    for name, size in (sizes | dict(bits=bits)).items():
+        check_integer(name, size, low=1, high=8 if name == "bits" else None)
     return round(rows * cols * (bits / 8 + (itemsize + 1) / group_size)) + itemsize * (rows + cols)
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #ff93f5f2
@@ -1767,6 +1986,8 @@ def accelerate_decoding(
     model: nn.Module,  # with `QuantLinear` layers on a CPU; changed in place
 ) -> nn.Module:        # the same model; prompts are computed as before, single tokens in bfloat16 by the int4 kernel
     "Give every packed layer of at most four bits its fast product for a few tokens, where the kernel fits"
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     for layer in (m for m in model.modules() if isinstance(m, QuantLinear)):
         with contextlib.suppress(ValueError):
             layer.fast = Int4Product(layer.packed_weight)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'CRITERIA', 'column_norms', 'kept_count', 'topk_mask', 'wina_mask', 'teal_mask', 'orthogonalise_columns',
-           'macs_per_token', 'first_gated', 'open_prefix', 'SparseLinear', 'decoder_blocks', 'block_linears',
-           'fuse_norms', 'RotatedBlock', 'rotate_decoder', 'layer_criterion', 'gated_linears', 'densify', 'sparsify',
-           'gate_report', 'ScoreDistribution', 'calibrate_thresholds', 'cats_mask', 'CATSMLP',
-           'cats_activation_sparsity', 'sparsify_cats', 'remove_cats', 'apply_rotary', 'greedy_allocate',
+           'macs_per_token', 'first_gated', 'open_prefix_', 'SparseLinear', 'decoder_blocks', 'block_linears',
+           'fuse_norms_', 'RotatedBlock', 'rotate_decoder_', 'layer_criterion', 'gated_linears', 'densify_',
+           'sparsify_', 'gate_report', 'ScoreDistribution', 'calibrate_thresholds', 'cats_mask', 'CATSMLP',
+           'cats_activation_sparsity', 'sparsify_cats_', 'remove_cats_', 'apply_rotary', 'greedy_allocate',
            'allocate_model', 'allocation_at', 'gemv_bytes', 'sparse_gemv_reference', 'sparse_gemv',
            'accelerate_decoding']
 
@@ -57,7 +57,7 @@ def topk_mask(
     sparsity: float,  # in [0, 1]
 ) -> Tensor:          # bool, shape (..., n): exactly `kept_count(n, sparsity)` true entries a row
     "Keep the largest scores of each row, eq. (2)"
-    keep = kept_count(scores.shape[-1], sparsity)
+    keep = kept_count(check_tensor("scores", scores, min_ndim=1).shape[-1], sparsity)
     best = scores.topk(keep, dim=-1, sorted=False).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, best, True)
 
@@ -69,13 +69,14 @@ def wina_mask(
     *, mode: str = "topk",          # "topk": exactly K a row; "threshold": every score above `tau`
     tau: float | None = None,       # threshold >= 0, strict; for mode "threshold"
 ) -> Tensor:                        # bool, shape (..., n): True where the input is kept
-    "WINA's gate on |x| c, eq. (2); scores are formed in the dtype of `norms`"
+    "WINA's gate on |x| c, eq. (2); scores are formed in the dtype of `norms`; a score of NaN is kept"
     check_tensor("norms", norms, ndim=1, floating=True)
-    check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], norms.shape[0]))
+    if check_tensor("x", x, min_ndim=1, floating=True).shape[-1] != len(norms):
+        raise ValueError(f"`x` must have {len(norms)} inputs, as many as `norms`, got shape {tuple(x.shape)}")
     scores = x.abs().to(norms.dtype) * norms
     if check_choice("mode", mode, ("topk", "threshold")) == "topk":
         return topk_mask(scores, sparsity)
-    return scores > check_real("tau", tau, low=0)
+    return ~(scores <= check_real("tau", tau, low=0))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #da438b8f
 def teal_mask(
@@ -125,11 +126,12 @@ def first_gated(
     return 0 if check_integer("length", length, low=1) == 1 else length - int((1 - dense_fraction) * length + 1e-9)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #9136aef7
-def open_prefix(
+def open_prefix_(
     mask: Tensor,           # bool, (..., L, n), or (n,) for one token; changed in place
     dense_fraction: float,  # as for `first_gated`
 ) -> Tensor:                # the same mask
     "Let the first positions of a prompt pass whole; a vector is one token, and gated"
+    check_tensor("mask", mask, min_ndim=1)
     if mask.ndim > 1 and mask.shape[-2]:
         mask[..., : first_gated(mask.shape[-2], dense_fraction), :] = True
     return mask
@@ -170,7 +172,7 @@ class _Gate(nn.Module):
         draw = lambda: torch.rand(x.shape, generator=chance, device=x.device if chance is None else chance.device).to(x.device)
         scores = draw() if random else x.abs().to(self.norms.dtype) * self.norms
         mask = topk_mask(scores, self.sparsity) if self.threshold is None else ~(scores <= self.threshold)
-        return open_prefix(mask, self.prefill_dense_fraction)
+        return open_prefix_(mask, self.prefill_dense_fraction)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #bbee6849
 class SparseLinear(_Gate):
@@ -266,11 +268,12 @@ def _multiply(linear: nn.Module, *, inputs: Tensor | None = None, outputs: Tenso
 # %% ../../nbs/lowbit/04_wina.ipynb #fcb98379
 def _check_dense(model: nn.Module) -> None:
     "Refuse a model with layers whose weights cannot be rewritten in place"
+    blocks = decoder_blocks(model)
     names = {module: name for name, module in model.named_modules()}
-    found = {names[m]: m for block in decoder_blocks(model) for m in block_linears(block).values()} | {"lm_head": model.lm_head}
+    found = {names[m]: m for block in blocks for m in block_linears(block).values()} | {"lm_head": model.lm_head}
     for name, module in found.items():
         if isinstance(module, SparseLinear):
-            raise ValueError(f"`model` must have no gates: call `densify` first ({name})")
+            raise ValueError(f"`model` must have no gates: call `densify_` first ({name})")
         if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
             kind = f"{type(module).__name__} of {getattr(getattr(module, 'weight', None), 'dtype', 'no weight')}"
             raise TypeError(f"`model` must hold plain floating-point linear layers, but {name} is a {kind}: "
@@ -284,9 +287,9 @@ def _check_dense(model: nn.Module) -> None:
 
 
 # %% ../../nbs/lowbit/04_wina.ipynb #9d16b128
-def fuse_norms(
+def fuse_norms_(
     model: nn.Module, # supported decoder of dense layers, changed in place; its head is untied from the embedding
-) -> None:
+) -> nn.Module:   # the same model
     "Fold every RMSNorm gain into the matrices that read it, and set the gain to one"
     _check_dense(model)
     if model.lm_head.weight is model.model.embed_tokens.weight:
@@ -303,6 +306,7 @@ def fuse_norms(
         for linear in linears:
             _multiply(linear, inputs=_exact(norm.weight))
         norm.weight.data.fill_(1)
+    return model
 
 # %% ../../nbs/lowbit/04_wina.ipynb #6a7c1c1e
 class RotatedBlock(nn.Module):
@@ -331,9 +335,9 @@ class RotatedBlock(nn.Module):
         return hidden_states @ self.residual_mlp + self.mlp(self.post_attention_layernorm(hidden_states))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #749f94ad
-def rotate_decoder(
+def rotate_decoder_(
     model: nn.Module, # supported decoder with a biasless or biased head, changed in place; its logits stay the same
-) -> list[tuple[Tensor, Tensor]]: # the residual rotations (R_attn, R_mlp) of each block, float64, shape (d, d)
+) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]: # the model; (R_attn, R_mlp) of each block, float64
     "Make `k_proj` and `gate_proj` (or their fused forms) column-orthogonal without changing the model, eq. (12)"
     blocks = decoder_blocks(model)
     if any(isinstance(b, RotatedBlock) for b in blocks):
@@ -341,7 +345,7 @@ def rotate_decoder(
     _check_dense(model)
     basis = [orthogonalise_columns(fused)[1] for block in blocks for fused in _fused_keys(block)]
     basis.append(basis[-1])  # everything that can fail is done: from here on the model is written to
-    fuse_norms(model)
+    fuse_norms_(model)
     embedding, rotations = model.model.embed_tokens.weight, []
     embedding.data.copy_(_exact(embedding) @ basis[0])
     for i, part in enumerate([block_linears(b) for b in blocks]):
@@ -351,7 +355,7 @@ def rotate_decoder(
         rotations.append((before.mT @ middle, middle.mT @ after))
         blocks[i] = RotatedBlock(blocks[i], *(r.to(embedding) for r in rotations[-1])).train(blocks[i].training)
     _multiply(model.lm_head, inputs=basis[-1])
-    return rotations
+    return model, rotations
 
 # %% ../../nbs/lowbit/04_wina.ipynb #64272a9e
 def _rotation_keys(parts: Mapping[str, nn.Module]) -> tuple[str, str]:
@@ -360,7 +364,7 @@ def _rotation_keys(parts: Mapping[str, nn.Module]) -> tuple[str, str]:
 
 
 def _fused_keys(block: nn.Module) -> list[Tensor]:
-    "The two matrices that become column-orthogonal, with the gains folded in as `fuse_norms` will do it"
+    "The two matrices that become column-orthogonal, with the gains folded in as `fuse_norms_` will do it"
     parts, norms = block_linears(block), (block.input_layernorm, block.post_attention_layernorm)
     pairs = [(parts[key].weight, norm.weight) for key, norm in zip(_rotation_keys(parts), norms, strict=True)]
     return [_exact((_exact(weight) * _exact(gain)).to(weight.dtype)) for weight, gain in pairs]
@@ -390,7 +394,7 @@ def layer_criterion(
 def gated_linears(
     model: nn.Module,       # supported decoder, dense or sparse
 ) -> dict[str, nn.Module]:  # full name, such as "model.layers.0.mlp.up_proj" -> module
-    "Every linear layer inside the blocks: what `sparsify` gates (embedding and head stay dense)"
+    "Every linear layer inside the blocks: what `sparsify_` gates (embedding and head stay dense)"
     found = {}
     for i, block in enumerate(decoder_blocks(model)):
         for name, module in block_linears(block).items():
@@ -399,10 +403,10 @@ def gated_linears(
     return found
 
 # %% ../../nbs/lowbit/04_wina.ipynb #bdd7b0c2
-def densify(
+def densify_(
     model: nn.Module, # supported decoder, changed in place
 ) -> nn.Module:       # the same model without gates; a rotation stays
-    "Undo `sparsify`"
+    "Undo `sparsify_`"
     for name, module in gated_linears(model).items():
         if isinstance(module, SparseLinear):
             model.set_submodule(name, module.linear)
@@ -410,7 +414,7 @@ def densify(
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cdd16931
 @torch.no_grad()
-def sparsify(
+def sparsify_(
     model: nn.Module,                       # supported Hugging Face decoder, changed in place, or not at all
     sparsity: float | Mapping[str, float] = 0.5, # share dropped, in [0, 1): one for all, or by name or pattern, first match first
     *, criterion: str = "official",         # one of CRITERIA
@@ -420,7 +424,7 @@ def sparsify(
     thresholds: Mapping[str, "ScoreDistribution"] | None = None, # from `calibrate_thresholds`: gate by threshold
     prefill_dense_fraction: float = 0.01,   # share of a prompt that stays dense; 0: padding, batches and chunks change nothing
     generator: torch.Generator | None = None, # for criterion "random"
-) -> nn.Module:                             # the same model; call again to change the sparsity, `densify` to undo
+) -> nn.Module:                             # the same model; call again to change the sparsity, `densify_` to undo
     "Gate the linear layers of a decoder, section 2; `gate_report` lists every matrix"
     check_choice("criterion", criterion, CRITERIA)
     check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
@@ -432,7 +436,7 @@ def sparsify(
         if not isinstance(linears[name], nn.Linear):
             raise TypeError(f"`model` must hold plain linear layers, but {name} is a {type(linears[name]).__name__}: "
                             "name it in `skip`")
-    _rotate_if(densify(model), criterion in ("official", "all") if rotate is None else rotate, gates)
+    _rotate_if(densify_(model), criterion in ("official", "all") if rotate is None else rotate, gates)
     for name, share in shares.items():
         kind = layer_criterion(name.rsplit(".", 1)[1], criterion)
         gated = SparseLinear(linears[name], share, criterion=kind, threshold=taus[name],
@@ -471,7 +475,7 @@ def _rotate_if(model: nn.Module, wanted: bool, gates: Mapping[str, nn.Module]) -
     if not wanted or any(isinstance(block, RotatedBlock) for block in decoder_blocks(model)):
         return
     try:
-        rotate_decoder(model)
+        rotate_decoder_(model)
     except BaseException:
         for name, gate in gates.items():
             model.set_submodule(name, gate)
@@ -481,7 +485,7 @@ def _rotate_if(model: nn.Module, wanted: bool, gates: Mapping[str, nn.Module]) -
 def gate_report(
     model: nn.Module, # supported decoder, dense or sparse
 ) -> pd.DataFrame:    # a row a matrix: name, fate ("gated", or "dense: " and why), criterion, sparsity, threshold
-    "What `sparsify` did with every matrix of a model"
+    "What `sparsify_` did with every matrix of a model"
     rows, gates = [], gated_linears(model)
     for name, module in model.named_modules():
         own = name.removesuffix(".linear") if name.endswith(".linear") else name
@@ -541,7 +545,7 @@ def calibrate_thresholds(
     "Collect every layer's score distribution on dense hidden states, section 7"
     linears = gated_linears(model)
     if any(isinstance(m, SparseLinear) for m in linears.values()):
-        raise ValueError("`model` must be dense: call `densify` first")
+        raise ValueError("`model` must be dense: call `densify_` first")
     distributions, hooks = {name: ScoreDistribution() for name in linears}, []
     for name, linear in linears.items():
         uses_norms = layer_criterion(name.rsplit(".", 1)[1], criterion) == "wina"
@@ -564,10 +568,10 @@ def cats_mask(
     sparsity: float | None = None,  # share to drop, in [0, 1]: top-k form
     *, tau: float | None = None,    # threshold >= 0, strict: the calibrated form
 ) -> Tensor:                        # bool, shape (..., f)
-    "Gate of CATS on the activated gate projection, eq. (16)"
+    "Gate of CATS on the activated gate projection, eq. (16); NaN is kept"
     check_tensor("gate_act", gate_act, min_ndim=1, floating=True)
     if tau is not None:
-        return gate_act.abs() > check_real("tau", tau, low=0)
+        return ~(gate_act.abs() <= check_real("tau", tau, low=0))
     return topk_mask(gate_act.abs().float(), sparsity)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #66db73c9
@@ -591,7 +595,7 @@ class CATSMLP(nn.Module):
     ) -> Tensor:         # the same shape
         "The MLP with its small activations zeroed"
         activated = self.act_fn(self.gate_proj(x))
-        mask = open_prefix(cats_mask(activated, tau=self.threshold), self.prefill_dense_fraction)
+        mask = open_prefix_(cats_mask(activated, tau=self.threshold), self.prefill_dense_fraction)
         return self.down_proj(activated * mask * self.up_proj(x))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #f18357f6
@@ -608,12 +612,12 @@ def cats_activation_sparsity(
 
 # %% ../../nbs/lowbit/04_wina.ipynb #cfd10203
 @torch.no_grad()
-def sparsify_cats(
+def sparsify_cats_(
     model: nn.Module,          # supported decoder with separate gate and up projections, dense; changed in place, or not at all
     sparsity: float,           # model-wide share, below that of up and down projections
     batches: Iterable[Tensor], # calibration token ids, each (B, T)
     *, prefill_dense_fraction: float = 0.01, # share of a prompt that stays dense
-) -> nn.Module:                # the same model; `remove_cats` undoes it
+) -> nn.Module:                # the same model; `remove_cats_` undoes it
     "Replace every MLP by its CATS form with thresholds from `batches`"
     share, blocks = cats_activation_sparsity(model.config, sparsity), decoder_blocks(model)
     check_real("prefill_dense_fraction", prefill_dense_fraction, low=0, high=1)
@@ -638,7 +642,7 @@ def sparsify_cats(
     return model
 
 # %% ../../nbs/lowbit/04_wina.ipynb #837f43d3
-def remove_cats(
+def remove_cats_(
     model: nn.Module, # supported decoder, changed in place
 ) -> nn.Module:       # the same model; one without CATS is returned as it is
     "Put the dense MLPs back"
@@ -652,7 +656,7 @@ _GATE = ("sparsity", "criterion", "threshold", "prefill_dense_fraction")
 
 
 def _build_cats(model: nn.Module, name: str, form: dict) -> CATSMLP:
-    "A CATS form around a dense MLP, which is kept for `remove_cats`"
+    "A CATS form around a dense MLP, which is kept for `remove_cats_`"
     dense = model.get_submodule(name)
     model.get_submodule(name.rpartition(".")[0]).dense_mlp = [dense]
     return CATSMLP(dense, **form)
@@ -724,6 +728,9 @@ def apply_rotary(
     sin: Tensor, # shape (B or 1, T, head_dim)
 ) -> Tensor:     # same shape as `x`
     "Rotary position embedding in the half-split layout of the Llama family"
+    check_tensor("x", x, ndim=4, floating=True)
+    for name, table in (("cos", cos), ("sin", sin)):
+        check_tensor(name, table, floating=True, shape=(None, *x.shape[-2:]))
     low, high = x.chunk(2, dim=-1)
     return x * cos.unsqueeze(1) + torch.cat((-high, low), dim=-1) * sin.unsqueeze(1)
 
@@ -808,7 +815,7 @@ def allocate_model(
     jobs: int = 1,            # processes that share the blocks, for CPUs; through joblib
 ) -> list[pd.DataFrame]:      # one table a block, as `greedy_allocate` returns it
     "Search every block on dense hidden states, section 7"
-    states, hooks, blocks = [], [], decoder_blocks(densify(model))
+    states, hooks, blocks = [], [], decoder_blocks(densify_(model))
     for block in blocks:
         hooks.append(block.register_forward_pre_hook(lambda m, args: states.append(args[0])))
     try:
@@ -827,7 +834,7 @@ def allocate_model(
 def allocation_at(
     tables: list[pd.DataFrame], # from `allocate_model`
     sparsity: float,            # wanted effective sparsity, in (0, 1)
-) -> dict[str, float]:          # sparsity by full layer name, for `sparsify`
+) -> dict[str, float]:          # sparsity by full layer name, for `sparsify_`
     "In every block the logged row whose effective sparsity is nearest"
     check_real("sparsity", sparsity, low=0, high=1)
     shares = {}
@@ -848,6 +855,8 @@ def gemv_bytes(
 ) -> int:              # bytes that one sparse matrix-vector product must move
     "Memory traffic of a gated product, eq. (18)"
     check_real("sparsity", sparsity, low=0, high=1)
+    for name, size in (("m", m), ("n", n), ("itemsize", itemsize)):
+        check_integer(name, size, low=1)
     return round(itemsize * (m * n * (1 - sparsity) + m + n))
 
 # %% ../../nbs/lowbit/04_wina.ipynb #c7ff05e7
@@ -857,6 +866,10 @@ def sparse_gemv_reference(
     mask: Tensor,     # bool, shape (B, n)
 ) -> Tensor:          # shape (B, m)
     "The definition: multiply what the mask keeps, accumulate in float32"
+    check_tensor("weight_t", weight_t, ndim=2, floating=True)
+    shape = (*check_tensor("x", x, min_ndim=1, floating=True).shape[:-1], weight_t.shape[0])
+    check_tensor("x", x, shape=shape)
+    check_tensor("mask", mask, shape=shape)
     return (x.float().masked_fill(~mask, 0) @ weight_t.float()).to(x.dtype)
 
 # %% ../../nbs/lowbit/04_wina.ipynb #ea2f5959
@@ -1014,7 +1027,8 @@ def sparse_gemv(
 ) -> Tensor:                      # shape (B, m) or (m,)
     "Product with a gated input that reads only the kept rows, eq. (2); fused in Triton on a GPU, a loop in C on a CPU"
     check_tensor("weight_t", weight_t, ndim=2, floating=True)
-    check_tensor("x", x, min_ndim=1, floating=True, shape=(*x.shape[:-1], weight_t.shape[0]))
+    shape = (*check_tensor("x", x, min_ndim=1, floating=True).shape[:-1], weight_t.shape[0])
+    check_tensor("x", x, shape=shape)
     if x.ndim > 2 or x.dtype != weight_t.dtype or not weight_t.is_contiguous():
         raise ValueError(
             "`x` must be (n,) or (B, n) with the dtype of a contiguous `weight_t`, "
@@ -1022,6 +1036,10 @@ def sparse_gemv(
         )
     if (mask is None) == (norms is None or tau is None):
         raise ValueError("give either `mask`, or both `norms` and `tau`")
+    if mask is not None:
+        check_tensor("mask", mask, shape=shape)
+    else:
+        check_tensor("norms", norms, floating=True, shape=shape[-1:])
     tau = None if mask is not None else float(check_real("tau", tau, low=0))
     out = _gated_product(x.reshape(-1, x.shape[-1]), weight_t, mask, norms, tau)
     return out.view(*x.shape[:-1], weight_t.shape[1])
@@ -1044,9 +1062,9 @@ def _gated_product(x: Tensor, weight_t: Tensor, mask: Tensor | None, norms: Tens
 
 # %% ../../nbs/lowbit/04_wina.ipynb #219d8118
 def accelerate_decoding(
-    model: nn.Module, # a model from `sparsify`, changed in place
+    model: nn.Module, # a model from `sparsify_`, changed in place
 ) -> nn.Module:       # the same model
-    "Lay the weight of every gated layer out by input, which `sparsify` did already, for weights that were replaced since"
+    "Lay the weight of every gated layer out by input, which `sparsify_` did already, for weights that were replaced since"
     for module in gated_linears(model).values():
         if isinstance(module, SparseLinear):
             module.lay_out()
