@@ -1752,17 +1752,32 @@ def _gptq_block_kernel(
         tl.store(e_ptr + at, e, mask=inside)
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #be82779c
+def _block_reference(W: Tensor, U: Tensor, scale: Tensor, zero: Tensor, top: float) -> tuple[Tensor, Tensor]:
+    "Codes and scaled errors of a block, (columns, O) each, column by column, eq. (12)"
+    W, codes, errors = W.clone(), [], []
+    for k in range(len(W)):
+        code = ((W[k] / scale[k]).round() + zero[k]).clamp(0, top)
+        codes.append(code)
+        errors.append((W[k] - (code - zero[k]) * scale[k]) / U[k, k])
+        W = W - U[k].where(torch.arange(len(W), device=W.device) > k, 0)[:, None] * errors[-1]
+    return torch.stack(codes).to(torch.uint8), torch.stack(errors)
+
+
+@kernel_operator(_block_reference)
+def _launch_block(W: Tensor, U: Tensor, scale: Tensor, zero: Tensor, top: float) -> tuple[Tensor, Tensor]:
+    "The same in one launch"
+    (count, rows), E, codes = W.shape, torch.empty_like(W), torch.empty_like(W, dtype=torch.uint8)
+    _gptq_block_kernel[(triton.cdiv(rows, 32),)](
+        W, U, scale, zero, codes, E, rows, count, top, COUNT=triton.next_power_of_2(count), BLOCK=32)
+    return codes, E
+
+
 def _gptq_block_triton(sweep: _Sweep, start: int, W: Tensor, U: Tensor) -> Tensor:
     "Quantise the columns of one block, lines of `W`, in one launch; their grids are known beforehand"
-    count, rows = W.shape
-    scale, zero = (torch.stack(v) for v in zip(*(sweep.at(start + k, W, k) for k in range(count)),
-                                               strict=True))
-    E, codes = torch.empty_like(W), torch.empty_like(W, dtype=torch.uint8)
-    width, size = triton.next_power_of_2(count), 32
-    grid = (triton.cdiv(rows, size),)
-    _gptq_block_kernel[grid](W, U, scale, zero, codes, E, rows, count, float(sweep.top), COUNT=width,
-                             BLOCK=size)
-    sweep.codes[start : start + count] = codes
+    grids = zip(*(sweep.at(start + k, W, k) for k in range(len(W))), strict=True)
+    scale, zero = (torch.stack(v) for v in grids)
+    codes, E = _launch_block(W, U, scale, zero, float(sweep.top))
+    sweep.codes[start : start + len(W)] = codes
     return E
 
 # %% ../../nbs/lowbit/00_quantizers.ipynb #0b400fd7
