@@ -88,7 +88,8 @@ for found in sorted(Path(__file__).with_name("chapters").glob("rules_*.py")):
     FUNCTIONS |= importlib.import_module(f"chapters.{found.stem}").FUNCTIONS
 HALF_ONLY = {"depthwise_conv"}  # its kernel is for half precision
 FINITE = {"minmax_round"}  # refuses what is not finite, by name: a NaN would spoil its whole group
-ROUNDING = {"minmax_round", "lloyd_step", "block of GPTQ"}  # labels and codes: not differentiable everywhere, so values are compared, not slopes
+# labels and codes: not differentiable everywhere, so values are compared, not slopes
+ROUNDING = {"minmax_round", "lloyd_step", "block of GPTQ"}
 
 # The definition of a Lloyd step refuses NaN places, which takes their values, and a trace has none. The cure is a `fake=` for
 # its operator; it moves the keys of the chapter's finished arms, so it waits for their next run.

@@ -56,7 +56,8 @@ def _stand_ins() -> tuple[SimpleNamespace, SimpleNamespace]:
     "What module-level code of a kernel needs of `triton` and `triton.language`"
     decorate = lambda *args, **options: _passthrough  # noqa: E731
     fake = SimpleNamespace(
-        __name__="triton", jit=_passthrough, autotune=decorate, heuristics=decorate, Config=lambda *args, **options: None,
+        __name__="triton", jit=_passthrough, autotune=decorate, heuristics=decorate,
+        Config=lambda *args, **options: None,
         cdiv=lambda a, b: -(-a // b), next_power_of_2=lambda n: 1 << max(0, n - 1).bit_length(),
     )
     return fake, SimpleNamespace(__name__="triton.language", constexpr=object)

@@ -295,14 +295,14 @@ def _move_whole(folder: Path) -> None:
 
 # %% ../../nbs/book/run.ipynb #860bb789
 def _finish_moves(stages: Path) -> None:
-    "Finish the moves of runs that were killed in them; those of a checkout that has changed since are dropped"
+    "Finish the moves of runs that were killed in them; where the checkout has changed since, drop them"
     for moves in stages.glob(f"*/{_MOVES}"):
         if _is_as_left(moves.parent):
             _move(moves.parent)
         else:
             shutil.rmtree(moves.parent)
 
-
+# %% ../../nbs/book/run.ipynb #b319c3e3
 def _is_as_left(folder: Path) -> bool:
     "Whether every file of interrupted moves is what it was before them, or what they made of it"
     moves = json.loads((folder / _MOVES).read_text(encoding="utf-8"))

@@ -443,8 +443,7 @@ class _Grids(_Columns):
         scale, zero = self.grid
         group = self.group_of[i] if self.dim == "oc" else i
         if self.dim == "ic":
-            found = fit_scale_zero(W[k].view(-1, self.g), **self.fit)
-            scale[i], zero[i] = found[0][:, None], found[1][:, None]
+            scale[i], zero[i] = (v[:, None] for v in fit_scale_zero(W[k].view(-1, self.g), **self.fit))
         elif not self.static and i % self.g == 0:
             ahead = [W[k : k + self.g].t(), self.W[:, i + len(W) - k : i + self.g]]
             scale[group], zero[group] = fit_scale_zero(torch.cat(ahead, 1), **self.fit)
