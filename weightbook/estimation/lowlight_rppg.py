@@ -64,7 +64,9 @@ def _series(name: str, value, least: int = 4) -> tuple[Tensor, Callable]:
     else:
         tensor, back = torch.from_numpy(np.ascontiguousarray(_numbers(name, value))), lambda t: t.numpy()
     if not tensor.ndim or tensor.shape[-1] < least:
-        raise ValueError(f"`{name}` must have {least} samples along its last axis, got {tuple(tensor.shape)}")
+        raise ValueError(
+            f"`{name}` must have {least} samples along its last axis, got {tuple(tensor.shape)}"
+        )
     return tensor, back
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #833993b3
@@ -265,7 +267,9 @@ class _Traces(_Patch):
         rng = np.random.default_rng(check_integer("seed", seed, low=0))
         mean = _electrons(self, _numbers("pulse", pulse), rng)
         noise = rng.standard_normal(mean.shape)
-        return mean + noise * np.sqrt(self.sensor.variance(mean) / check_integer("n_pixels", n_pixels, low=1))
+        return mean + noise * np.sqrt(
+            self.sensor.variance(mean) / check_integer("n_pixels", n_pixels, low=1)
+        )
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #c08ed267
 class _Camera(_Traces):
@@ -845,7 +849,9 @@ def _near(pieces: Tensor, near, fs: float, band, within: float = 0.3) -> Tensor:
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #04c5734e
 def _cut(series: Tensor, fs: float, window: float, hop: float) -> tuple[Tensor, np.ndarray]:
     "Segments (..., S, n) and their first samples"
-    n = round(check_real("window", window, low=0, open_low=True) * check_real("fs", fs, low=0, open_low=True))
+    n = round(
+        check_real("window", window, low=0, open_low=True) * check_real("fs", fs, low=0, open_low=True)
+    )
     step = max(1, round(check_real("hop", hop, low=0, open_low=True) * fs))
     if not 4 <= n <= series.shape[-1]:
         raise ValueError(
@@ -935,7 +941,9 @@ class _Settings(TransformerMixin, BaseEstimator):
         check_real("fs", self.fs, low=18 if self.input == "chrom" else 12)
         low, _ = _band(self.band, self.fs)
         if check_real("highest", self.highest, low=0) <= low:
-            raise ValueError(f"`highest` must be above {low:g} Hz, where `band` begins, got {self.highest:g}")
+            raise ValueError(
+                f"`highest` must be above {low:g} Hz, where `band` begins, got {self.highest:g}"
+            )
         check_real("steady", self.steady, low=0), check_integer("harmonics", self.harmonics, low=1)
         for name in ("segment", "hop", "window", "delta"):
             check_real(name, getattr(self, name), low=0, open_low=True)
