@@ -39,7 +39,7 @@ table(
     chrom=lambda m: dict(rgb=Free(RGB), fs=30.0),
     ica=lambda m: dict(rgb=Free(RGB), fs=30.0, random_state=0),
     detrend=lambda m: dict(x=Free(WAVE), strength=10.0),
-    heart_rate=lambda m: dict(pulse=Free(WAVE), fs=30.0, window=5.0, hop=1.0, band=(0.7, 4.0)),
+    heart_rate=lambda m: dict(pulse=Free(WAVE), fs=30.0, window=5.0, hop=1.0, band=(0.7, 4.0), steady=9.0, near=72.0),
     hr_metrics=lambda m: dict(est=Free(np.array([60.0, 70.0])), ref=Free(np.array([61.0, 72.0]))),
     noise_floor=lambda m: dict(rgb=Free(RGB), fs=30.0),
     SSAPulseExtractor="scikit-learn's rule: an estimator checks in `fit` (test_lowlight_rppg)",
