@@ -387,6 +387,7 @@ table(
     is_plain=lambda m: dict({"*": (t(3),)}),
     state_key=lambda m: dict({"*": (t(3), None)}),
     compiled_rows=BUILD,
+    launch_rows=NO_ARGUMENTS,
     load_c="compiles a source of the library: test_kernels",
     use_triton=lambda m: dict({"*": (t(3),)}),
     force_kernel=NO_ARGUMENTS,

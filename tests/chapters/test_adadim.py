@@ -477,16 +477,19 @@ def test_benchmark_rows_hold_both_races(tmp_path):
 def test_task_scores_ask_the_harness_for_the_papers_shots(monkeypatch):
     asked = []
 
-    def simple_evaluate(*, model, tasks, num_fewshot, **_):
-        asked.append((tasks[0], num_fewshot))
-        return {"results": {tasks[0]: {"acc,none": 0.25}}}
+    def simple_evaluate(*, model, tasks, num_fewshot, confirm_run_unsafe_code, **_):
+        asked.append((tasks[0], num_fewshot, confirm_run_unsafe_code))
+        found = {"pass@1,create_test": 0.5} if tasks[0] == "humaneval" else {"acc,none": 0.25, "acc_stderr,none": 0.01}
+        return {"results": {tasks[0]: {"alias": tasks[0]} | found}}
 
     harness, wrapper = types.ModuleType("lm_eval"), types.ModuleType("lm_eval.models.huggingface")
     harness.simple_evaluate, wrapper.HFLM = simple_evaluate, lambda **_: None
     for module in (harness, types.ModuleType("lm_eval.models"), wrapper):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     assert adadim.task_scores(None, None) == dict.fromkeys(adadim.TASKS, 25.0)
-    assert asked[0] == ("mmlu", 5) and {shots for _, shots in asked[1:]} == {0}
+    assert asked[0] == ("mmlu", 5, False) and {(shots, code) for _, shots, code in asked[1:]} == {(0, False)}
+    assert adadim.task_scores(None, None, {"humaneval": 0}, run_code=True) == {"humaneval": 50.0}
+    assert asked[-1] == ("humaneval", 0, True)  # code of a model runs only where the caller says so
 
 
 # ---- the page's recipe -----------------------------------------------------------------------------------------------

@@ -762,10 +762,12 @@ def task_scores(
     shots: Mapping[str, int] = TASKS, # task -> examples in the prompt; default: the paper's
     *, limit: int | None = None, # documents a task; None: all
     batch_size: int = 8,         # documents in one pass
-) -> dict[str, float]:           # task -> accuracy in per cent
-    "Accuracy on MMLU and four common-sense tasks, section 4.1"
+    run_code: bool = False,      # whether tasks may execute what the model writes, as HumanEval does
+) -> dict[str, float]:           # task -> accuracy (pass@1 where code is run) in per cent
+    "Accuracy on MMLU and four common-sense tasks, section 4.1; any other task of the harness by its name"
     harness, wrapper = require("lm_eval", extra="paper"), require("lm_eval.models.huggingface", extra="paper")
     adapter = wrapper.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-    options = dict(model=adapter, limit=limit, bootstrap_iters=0)
+    options = dict(model=adapter, limit=limit, bootstrap_iters=0, confirm_run_unsafe_code=run_code)
     evaluate = lambda task, count: harness.simple_evaluate(tasks=[task], num_fewshot=count, **options)
-    return {task: 100 * evaluate(task, count)["results"][task]["acc,none"] for task, count in shots.items()}
+    share = lambda row: next(v for name, v in row.items() if name.split(",")[0] in ("acc", "pass@1"))
+    return {task: 100 * share(evaluate(task, count)["results"][task]) for task, count in shots.items()}
