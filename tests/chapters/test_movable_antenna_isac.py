@@ -197,7 +197,11 @@ def test_the_finish_is_that_of_a_general_solver():
 def test_the_finish_is_stationary_feasible_and_never_lower(mode):
     s = scenario(2, sensing_mode=mode)
     rough, fine, gamma = finish_of(s)
-    assert (fine.wsr >= rough.wsr - 1e-12).all() and (fine.residual < 1e-5).all()
+    assert (fine.wsr >= rough.wsr - 1e-12).all()
+    if mode == "dedicated":
+        assert (fine.residual < 1e-5).all()
+    else:  # the data serve sensing too, the beam goes to nothing, and its share of the residual is one of nothing
+        assert (fine.w.norm(dim=-1) < 1e-9).all()
     assert (fine.sinr >= gamma * (1 - 1e-8)).all() and torch.equal(fine.positions, rough.positions)
     used = ma._columns(fine.F, fine.w).abs().square().sum((-2, -1))
     assert_close(used, torch.full_like(used, 0.01), rtol=1e-9)

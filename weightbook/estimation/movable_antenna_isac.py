@@ -1246,7 +1246,7 @@ def race_problem(
     batch: int = 1,  # instances
     seed: int = 0,  # of users, clutter and beams
 ) -> tuple:  # arguments of `isac_precoder_update`
-    "Random instances of eq. (9) in the second round, thresholds 20 dB below the largest"
+    "Random instances of eq. (9) in the third round, thresholds 20 dB below the largest"
     g = torch.Generator().manual_seed(check_integer("seed", seed, low=0))
     r = lambda *shape: torch.rand(
         check_integer("batch", batch, low=1), *shape, generator=g, dtype=torch.float64
@@ -1264,7 +1264,10 @@ def race_problem(
     gamma = 0.01 * largest_sinr(s, 0.01, 1)
     F, w, _ = isac_start(s, H, 0.01, gamma, weights)
     seen = lambda: sensing_rows(mvdr_combiner(F, w, s), s)
-    F, w, _ = isac_precoder_update(H, F, w, seen(), 0.01, gamma, weights)
+    for _ in range(2):
+        F, w, _ = isac_precoder_update(H, F, w, seen(), 0.01, gamma, weights)
+        spare = (0.01 / _columns(F, w).abs().square().sum((-2, -1))).sqrt().clamp(min=1)
+        F, w = spare[..., None, None, None] * F, spare[..., None] * w
     return H, F, w, seen(), 0.01, gamma, weights
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #885394de
