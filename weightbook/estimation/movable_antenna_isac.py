@@ -1126,7 +1126,6 @@ def _margin(z: Tensor, p: dict) -> Tensor:
         pad, Q, N = torch.nn.functional.pad, X.shape[-1], Z.shape[-2]
         X = pad(X, (0, N, 0, N)) + pad(Z @ Z.mH, (Q, 0, Q, 0))
     g, eye = G[..., :, :1], torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
-    # inv, not solve: two derivatives of solve under vmap came out wrong, see the tests
     left = (g.mH @ X @ torch.linalg.inv(eye + G @ X) @ g)[..., 0, 0].real
     return ((beam[..., 0] + joint * own) * (g[..., 0, 0].real - left) / p["gamma"]).log()
 
@@ -1272,7 +1271,7 @@ def race_problem(
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #885394de
 def _conic_update(H, F, w, tau, power, gamma, weights) -> float:
-    "The value of eq. (9) for one instance by CVXPY and Clarabel"
+    "Eq. (9) by CVXPY and Clarabel"
     import cvxpy as cp
 
     p = _subproblem(H, F, w, tau, *_targets(power, gamma, H), weights, 1.0, False)
