@@ -23,6 +23,11 @@ def spots(seed=0, n=3):
     return Free(torch.rand(n, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + seed)
 
 
+def rough(m):
+    "A design of two rounds"
+    return m.alternating_isac(near(m), 0.1, 0.01, EVEN, move=False, n_iter=2)
+
+
 EVEN = torch.tensor([0.5, 0.5], dtype=torch.float64)
 
 table(
@@ -61,6 +66,9 @@ table(
     ),
     start_positions=lambda m: dict(scenario=near(m), n_starts=2),
     ISACResult=RECORD,
+    finish_design=lambda m: dict(
+        scenario=near(m), design=rough(m), power=0.1, sinr_min=0.01, weights=Free(EVEN), n_iter=1, tol=1e-6
+    ),
     alternating_isac=lambda m: dict(
         scenario=near(m), power=0.1, sinr_min=0.01, weights=Free(EVEN), n_iter=1, n_starts=2, tol=1e-6, method="newton"
     ),

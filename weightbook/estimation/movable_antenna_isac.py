@@ -7,14 +7,15 @@ __all__ = ['nearfield_channel', 'nearfield_channel_grad', 'line_array', 'steerin
            'NearFieldISACScenario', 'sensing_rows', 'sensing_sinr', 'mvdr_combiner', 'wmmse_auxiliaries',
            'isac_precoder_update', 'water_filling', 'block_diagonalization', 'isac_start', 'largest_sinr',
            'position_gradient', 'project_min_spacing', 'optimize_positions', 'kkt_residual', 'start_positions',
-           'ISACResult', 'alternating_isac']
+           'ISACResult', 'alternating_isac', 'finish_design']
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #2fca8c9a
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import grad, hessian, vmap
 from ..book import bench
 from ..book.checks import check_choice, check_integer, check_real, check_tensor
 from ..book.settings import Settings
@@ -216,14 +217,15 @@ class NearFieldISACScenario:
     noise_var: float = 4e-13           # of a user's antenna
     sensing_noise_var: float = 4e-13   # of a receive element
     antennas: int = 2                  # M, movable antennas a user
-    side: float = 0.0                  # A, side of a user's region; 0: 10 wavelengths
-    d_min: float = 0.0                 # smallest spacing of a user's antennas; 0: half a wavelength
+    side: float | None = None          # A, side of a user's region, >= 0; None: 10 wavelengths
+    d_min: float | None = None         # smallest spacing of a user's antennas, >= 0; None: half a wavelength
     axes: Tensor | None = None         # directions of motion, orthonormal, (1 or 2, 3); None: along x
     sensing_mode: str = "dedicated"    # useful echo: "dedicated", of w alone; "joint", of all beams
     amplitude: str = "element"         # as in `nearfield_channel`
 
     def __post_init__(self):
         _check_geometry(self), _check_axes(self), _check_echoes(self), _check_scattering(self)
+        _lead_of(self)
 
     def points(
         self, positions: Tensor,  # coordinates in the regions, (..., K, M, D), D axes
@@ -247,19 +249,26 @@ def _check_geometry(s: NearFieldISACScenario) -> None:
     check_integer("antennas", s.antennas, low=1)
     check_choice("sensing_mode", s.sensing_mode, ("dedicated", "joint"))
     check_choice("amplitude", s.amplitude, ("element", "center"))
-    s.side = check_real("side", s.side, low=0) or 10 * s.wavelength
-    s.d_min = check_real("d_min", s.d_min, low=0) or s.wavelength / 2
+    s.side = 10 * s.wavelength if s.side is None else check_real("side", s.side, low=0)
+    s.d_min = s.wavelength / 2 if s.d_min is None else check_real("d_min", s.d_min, low=0)
     s.rx = s.tx if s.rx is None else _points("rx", s.rx)
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ec4805e7
 def _check_axes(s: NearFieldISACScenario) -> None:
-    "Directions of motion, and room for the antennas along a line"
+    "Directions of motion, and room for the antennas: along a line, or on a square grid"
     s.axes = s.tx.new_tensor([[1.0, 0, 0]]) if s.axes is None else _points("axes", s.axes)
     gram, D = s.axes @ s.axes.mT, s.axes.shape[0]
     if s.axes.ndim != 2 or D > 2 or (gram - torch.eye(D).to(gram)).abs().max() > 1e-5:
         raise ValueError(f"`axes` must be one or two orthonormal directions, got {s.axes.tolist()!r:.60}")
-    if D == 1 and s.side < (s.antennas - 1) * s.d_min * (1 - 1e-12):
-        raise ValueError(f"`side` must hold {s.antennas} antennas {s.d_min:.4g} m apart, got {s.side:.4g} m")
+    if s.side < (_abreast(s) - 1) * s.d_min * (1 - 1e-12):
+        where = "in a line" if D == 1 else "on a square grid"
+        said = f"`side` must hold {s.antennas} antennas {s.d_min:.4g} m apart {where}, got {s.side:.4g} m"
+        raise ValueError(said)
+
+
+def _abreast(s: NearFieldISACScenario) -> int:
+    "Antennas side by side: all of them on a line, a grid's edge in the plane"
+    return s.antennas if len(s.axes) == 1 else math.isqrt(s.antennas - 1) + 1
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #601714dd
 def _check_echoes(s: NearFieldISACScenario) -> None:
@@ -306,6 +315,13 @@ def _is_scenario(scenario) -> NearFieldISACScenario:
         raise TypeError(f"`scenario` must be a NearFieldISACScenario, got {scenario!r:.60}")
     return scenario
 
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #be02ac7b
+def _lead_of(s: NearFieldISACScenario) -> torch.Size:
+    "The common leading shape of the drops, whichever fields have one"
+    ends = dict(users=2, target=1, clutter=2, reflection=1, scatterers=3, scattering=2, self_interference=2)
+    fields = {name: getattr(s, name) for name in ends}
+    return _same_lead(**{name: x.shape[: x.ndim - ends[name]] for name, x in fields.items() if x is not None})
+
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #85a97eee
 def _echo_vectors(s: NearFieldISACScenario) -> tuple[Tensor, Tensor]:
     "What leads to target and clutter, (..., 1 + Q, N), and what leads back, (..., 1 + Q, R)"
@@ -346,8 +362,11 @@ def sensing_sinr(
     scenario: NearFieldISACScenario,  # gives echoes, noise and what counts as useful
 ) -> Tensor:                          # (...)
     "Sensing SINR behind the combiner, eq. (5)"
-    _complex("F", F, 3), _complex("w", w, 1)
-    return _sinr_of(sensing_rows(u, scenario), F, w, scenario.sensing_mode)
+    tau = sensing_rows(u, scenario)
+    for name, beams, ndim in (("F", F, 3), ("w", w, 1)):
+        if _complex(name, beams, ndim).dtype != tau.dtype:
+            raise TypeError(f"`{name}` must be {tau.dtype} as the scenario, got {beams.dtype}")
+    return _sinr_of(tau, F, w, scenario.sensing_mode)
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fcc3c07b
 def _spoiling(s: NearFieldISACScenario, F: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -529,33 +548,54 @@ def _newton_step(q: dict, gamma: Tensor, mu: Tensor, nu: Tensor, power: Tensor) 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #c544df2a
 def _newton_dual(Phi, G, t, T, gamma, power, mu) -> tuple[Tensor, Tensor]:
     "Multipliers of the exact problem: Newton steps in their logarithms within a bracket, else bisection"
-    eps, tiny = torch.finfo(mu.dtype).eps, 1e-11 * Phi.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-    mu = torch.maximum(mu, 10 * tiny)
-    low, high = tiny, 1e3 * (mu + (_inner(G, G) / power).sqrt())
-    nu = _sensing_multiplier(Phi, t, T, gamma, mu)
+    eps, shape = torch.finfo(mu.dtype).eps, mu.shape
+    tiny = 1e-11 * Phi.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    rows = [x.reshape(-1, *x.shape[len(shape):]) for x in (Phi, G, t, T, gamma, power, tiny)]
+    mu = torch.maximum(mu, 10 * tiny).reshape(-1)
+    low, high = rows[-1], 1e3 * (mu + (_inner(rows[1], rows[1]) / rows[5]).sqrt())
+    nu = _sensing_multiplier(rows[0], *rows[2:5], mu)
+    found, at = torch.stack([mu, nu]), torch.arange(mu.numel(), device=mu.device)
     for _ in range(30):
-        r, step = _newton_step(_exact_beams(Phi, G, t, T, gamma, mu, nu), gamma, mu, nu, power)
-        spare = (r[..., 0] <= 0) & (mu <= 1.01 * tiny)  # power is left over at mu = 0
-        off = torch.where(spare, 1e-6 * r[..., 1].abs(), r.abs().amax(-1))
-        if (off < 1e5 * eps).all():
-            return mu, nu
-        step = step.nan_to_num(0.0)
-        step = torch.where(step < -30, -8.0, step.clamp(-2, 2))
-        low, high = torch.where(r[..., 0] > 0, mu, low), torch.where(r[..., 0] < 0, mu, high)
-        mu = torch.maximum(mu * step[..., 0].exp(), tiny)
-        mu = torch.where((mu < low) | (mu > high), (low * high).sqrt(), mu)
-        nu = torch.where(mu > tiny, nu * step[..., 1].exp(), _sensing_multiplier(Phi, t, T, gamma, mu))
-    return _finish(Phi, G, t, T, gamma, power, mu, nu, ~(off < 1e8 * eps))
+        mu, nu, low, high, off = _bracketed(rows, mu, nu, low, high)
+        left = ~(off < 1e5 * eps)
+        found[:, at] = torch.stack([mu, nu])
+        if not left.any():
+            return tuple(found.reshape(2, *shape))
+        if not left.all():  # the others have arrived
+            rows, at = [x[left] for x in rows], at[left]
+            mu, nu, low, high, off = (x[left] for x in (mu, nu, low, high, off))
+    late = ~(off < 1e8 * eps)
+    rows, at = [x[late] for x in rows], at[late]
+    found[:, at] = torch.stack(_finish(*rows[:6], mu[late])) if late.any() else found[:, at]
+    return tuple(found.reshape(2, *shape))
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #a2e67711
-def _finish(Phi, G, t, T, gamma, power, mu, nu, bad) -> tuple[Tensor, Tensor]:
-    "Bisect log mu where the Newton steps have not arrived"
+def _bracketed(rows: list, mu, nu, low, high) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    "One Newton step that stays in the bracket of mu, where the residual before it asks for one"
+    Phi, G, t, T, gamma, power, tiny = rows
+    r, step = _newton_step(_exact_beams(Phi, G, t, T, gamma, mu, nu), gamma, mu, nu, power)
+    spare = (r[..., 0] <= 0) & (mu <= 1.01 * tiny)  # power is left over at mu = 0
+    off = torch.where(spare, 1e-6 * r[..., 1].abs(), r.abs().amax(-1))
+    there = off < 1e5 * torch.finfo(mu.dtype).eps
+    step = step.nan_to_num(0.0)
+    step = torch.where(step < -30, -8.0, step.clamp(-2, 2))
+    low, high = torch.where(r[..., 0] > 0, mu, low), torch.where(r[..., 0] < 0, mu, high)
+    new = torch.maximum(mu * step[..., 0].exp(), tiny)
+    new = torch.where((new < low) | (new > high), (low * high).sqrt(), new)
+    other, at = nu * step[..., 1].exp(), new <= tiny
+    if at.any():
+        other[at] = _sensing_multiplier(Phi[at], t[at], T[at], gamma[at], new[at])
+    return torch.where(there, mu, new), torch.where(there, nu, other), low, high, off
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #b6fe3e00
+def _finish(Phi, G, t, T, gamma, power, mu) -> tuple[Tensor, Tensor]:
+    "Bisect log mu; for the instances whose Newton steps have not arrived"
     def over(m: Tensor) -> Tensor:
         q = _exact_beams(Phi, G, t, T, gamma, m, _sensing_multiplier(Phi, t, T, gamma, m))
         return _inner(q["F"], q["F"]) + q["beta2"] * q["m"] > power
 
-    mu = torch.where(bad, _bisect(-20.0, 10.0, 60, over, mu), mu) if bad.any() else mu
-    return mu, torch.where(bad, _sensing_multiplier(Phi, t, T, gamma, mu), nu)
+    mu = _bisect(-20.0, 10.0, 60, over, mu)
+    return mu, _sensing_multiplier(Phi, t, T, gamma, mu)
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #0a442f42
 def isac_precoder_update(
@@ -693,6 +733,18 @@ def _split_power(s, V, S, beam, power, gamma, weights) -> tuple[Tensor, Tensor, 
     return *beams(high), possible
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #187c3c41
+def _loudest(s: NearFieldISACScenario, power: Tensor, n_iter: int = 20) -> Tensor:
+    "The sensing beam that, alone, reaches the largest SINR; rounds of combiner and beam"
+    a = _echo_vectors(s)[0][..., 0, :].conj()
+    none, w = a.new_zeros(1, a.shape[-1], 1), power.sqrt()[..., None] * _unit(a)
+    eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    for _ in range(n_iter):
+        tau = sensing_rows(mvdr_combiner(none, w, s), s)
+        spoils = tau[..., 1:, :].mH @ tau[..., 1:, :] + eye / power[..., None, None]
+        w = power.sqrt()[..., None] * _unit(torch.linalg.solve(spoils, tau[..., :1, :].mH)[..., 0])
+    return w
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8e124281
 def isac_start(
     scenario: NearFieldISACScenario,  # gives the echoes
     H: Tensor,  # channels over the noise's standard deviation, complex, (..., K, M, N)
@@ -700,16 +752,17 @@ def isac_start(
     sinr_min: Tensor | float,  # >= 0, (...)
     weights: Tensor,  # of the users, (..., K)
 ) -> tuple[Tensor, Tensor, Tensor]:  # F, w, and whether they reach the threshold, (...)
-    "Zero forcing plus a sensing beam that no user hears; where that is not enough, a matched beam"
+    "Zero forcing plus a sensing beam that no user hears; where that is not enough, the beam of eq. (16)"
     (V, S), (power, gamma) = _zero_forcing(_complex("H", H, 3)), _targets(power, sinr_min, H)
     a, _ = _echo_vectors(scenario)[0][..., :1, :], _check_weights(weights, H.shape[-3])
-    lead = _same_lead(H=H.shape[:-3], power=power.shape, sinr_min=gamma.shape, weights=weights.shape[:-1])
+    lead = _same_lead(H=H.shape[:-3], power=power.shape, sinr_min=gamma.shape, weights=weights.shape[:-1],
+                      scenario=_lead_of(scenario))
     quiet = _nulled(a, H.flatten(-3, -2))[..., 0, :].conj()
     split = lambda beam: _split_power(scenario, V, S, _unit(beam), power.expand(lead), gamma, weights)
     F, w, possible = split(quiet)
     if possible.all():
         return F, w, possible
-    F2, w2, second = split(a[..., 0, :].conj())
+    F2, w2, second = split(_loudest(scenario, power.expand(lead)))
     return (
         torch.where(possible[..., None, None, None], F, F2),
         torch.where(possible[..., None], w, w2),
@@ -723,13 +776,9 @@ def largest_sinr(
     n_iter: int = 20,                 # rounds of combiner and beam
 ) -> Tensor:                          # (...)
     "The largest sensing SINR, with all power on the sensing beam, eq. (16)"
-    a = _echo_vectors(scenario)[0][..., 0, :].conj()
-    power, none = _targets(power, 0, a)[0], a.new_zeros(1, a.shape[-1], 1)
-    w, eye = power.sqrt()[..., None] * _unit(a), torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    for _ in range(check_integer("n_iter", n_iter, low=1)):
-        tau = sensing_rows(mvdr_combiner(none, w, scenario), scenario)
-        spoils = tau[..., 1:, :].mH @ tau[..., 1:, :] + eye / power[..., None, None]
-        w = power.sqrt()[..., None] * _unit(torch.linalg.solve(spoils, tau[..., :1, :].mH)[..., 0])
+    a = _echo_vectors(scenario)[0][..., 0, :]
+    none, power = a.new_zeros(1, a.shape[-1], 1), _targets(power, 0, a)[0]
+    w = _loudest(scenario, power, check_integer("n_iter", n_iter, low=1))
     return sensing_sinr(mvdr_combiner(none, w, scenario), none, w, scenario)
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6238c529
@@ -849,18 +898,24 @@ def kkt_residual(
     mu, nu = (torch.as_tensor(m).to(H.real)[..., None, None] for m in multipliers)
     gamma = _targets(1.0, sinr_min, H)[1][..., None, None]
     Phi, G = _quadratic(H, *wmmse_auxiliaries(H, F, w), _check_weights(weights, H.shape[-3]))
-    return _off_balance(Phi, G, _columns(F, w), tau, mu, nu, gamma, mode == "joint")
+    off, size = _off_balance(Phi, G, _columns(F, w), tau, mu, nu, gamma, mode == "joint")
+    norm = lambda x: torch.stack([torch.linalg.matrix_norm(x[..., :-1]), x[..., -1].norm(dim=-1)], -1)
+    return (norm(off) / (norm(size) + 1e-12 * torch.linalg.matrix_norm(G)[..., None])).amax(-1)
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #80706a9d
-def _off_balance(Phi, G, Z, tau, mu, nu, gamma, joint) -> Tensor:
-    "The residual of `kkt_residual` from its matrices"
+def _forces(Phi, G, Z, tau, nu, gamma, joint) -> tuple[Tensor, list[Tensor]]:
+    "What pulls at the beams and what holds them at multiplier nu, the power's part left out"
     echo = nu * (tau[..., :1, :].mH @ (tau[..., :1, :] @ Z))
     pull = torch.cat([echo[..., :-1] if joint else -gamma * echo[..., :-1], echo[..., -1:]], -1)
     pull = pull + torch.nn.functional.pad(G, (0, 1))
-    parts = [Phi @ Z, mu * Z, nu * gamma * (tau[..., 1:, :].mH @ (tau[..., 1:, :] @ Z))]
-    off, size = pull - sum(parts), sum(p.abs() for p in [pull, *parts])
-    norm = lambda x: torch.stack([torch.linalg.matrix_norm(x[..., :-1]), x[..., -1].norm(dim=-1)], -1)
-    return (norm(off) / (norm(size) + 1e-12 * torch.linalg.matrix_norm(G)[..., None])).amax(-1)
+    return pull, [Phi @ Z, nu * gamma * (tau[..., 1:, :].mH @ (tau[..., 1:, :] @ Z))]
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #d74c26d3
+def _off_balance(Phi, G, Z, tau, mu, nu, gamma, joint) -> tuple[Tensor, Tensor]:
+    "The gradient of the Lagrangian by the conjugate beams, (..., N, S), and the size of its terms"
+    pull, parts = _forces(Phi, G, Z, tau, nu, gamma, joint)
+    parts = [*parts, mu * Z]
+    return pull - sum(parts), sum(part.abs() for part in [pull, *parts])
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #582b2aa3
 def start_positions(
@@ -868,21 +923,32 @@ def start_positions(
     n_starts: int = 4,  # >= 1
     generator: torch.Generator | None = None,  # of the random ones, on the CPU; None: seed 0
 ) -> Tensor:  # (n_starts, K, M, D)
-    "A half-wavelength array, one spread over the region, then random ones"
-    s, _ = _is_scenario(scenario), check_integer("n_starts", n_starts, low=1)
-    K, D = s.users.shape[-2], s.axes.shape[0]
-    wide = s.side / max(1, s.antennas - 1)
-    close = min(max(s.d_min, s.wavelength / 2), wide)
-    x = torch.zeros(max(2, n_starts), K, s.antennas, D, dtype=torch.float64)
-    x[:2, ..., 0] = (
-        line_array(s.antennas, 1.0)[:, 0] * torch.tensor([close, wide], dtype=torch.float64)[:, None, None]
-    )
+    "A half-wavelength array, one spread over the region, then random ones; all keep the spacing"
+    s, n = _is_scenario(scenario), max(2, check_integer("n_starts", n_starts, low=1))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    drawn = (torch.rand(x[2:].shape, generator=generator, dtype=torch.float64) - 0.5) * s.side
-    if D == 1 or s.side >= (s.antennas - 1) * s.d_min:
+    shape = (n - 2, s.users.shape[-2], s.antennas, len(s.axes))
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64) - 0.5
+    if s.side >= (s.antennas - 1) * s.d_min * (1 - 1e-12):
+        unit, drawn = _line(s), s.side * drawn
         drawn[..., 0] = project_min_spacing(drawn[..., 0], -s.side / 2, s.side / 2, s.d_min)
-    x[2:] = drawn
-    return x[:n_starts].to(s.tx)
+        pitch = s.side / max(1, s.antennas - 1)
+    else:
+        unit, pitch = _grid(s), s.side / (_abreast(s) - 1)
+        drawn = (pitch * unit + (pitch - s.d_min) * drawn).clamp(-s.side / 2, s.side / 2)
+    first = torch.stack([min(max(s.d_min, s.wavelength / 2), pitch) * unit, pitch * unit])
+    first = first[:, None].expand(2, *shape[1:])
+    return torch.cat([first, drawn])[:n_starts].to(s.tx)
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7cd0c921
+def _line(s: NearFieldISACScenario) -> Tensor:
+    "Antennas in a line along the first axis, one apart, (M, D)"
+    return line_array(s.antennas, 1.0)[:, : len(s.axes)]
+
+
+def _grid(s: NearFieldISACScenario) -> Tensor:
+    "Antennas on the square grid that fits, one apart, (M, 2)"
+    side = line_array(_abreast(s), 1.0)[:, 0]
+    return torch.cartesian_prod(side, side)[: s.antennas]
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #03836344
 @dataclass
@@ -953,7 +1019,7 @@ def alternating_isac(
     weights: Tensor,                  # of the users, >= 0, (..., K)
     *,
     move: bool = True,                # False: the antennas stay at `start`
-    n_iter: int = 40,                 # rounds at most
+    n_iter: int = 40,                 # rounds at most, after the four that choose a start
     n_starts: int = 4,                # positions to begin with, where antennas move
     start: Tensor | ISACResult | None = None,  # positions (..., K, M, D), or an earlier design
     tol: float = 1e-6,                # relative residual that ends the rounds
@@ -965,10 +1031,10 @@ def alternating_isac(
     check_integer("n_iter", n_iter, low=1), check_integer("n_starts", n_starts, low=1)
     check_real("tol", tol, low=0)
     (power, gamma), weights = _targets(power, sinr_min, s.tx + 0j), _check_weights(weights, K)
-    lead = _same_lead(users=s.users.shape[:-2], target=s.target.shape[:-1], power=power.shape,
-                      sinr_min=gamma.shape, weights=weights.shape[:-1])
+    lead = _same_lead(
+        scenario=_lead_of(s), power=power.shape, sinr_min=gamma.shape, weights=weights.shape[:-1])
     given = power.expand(lead), gamma.expand(lead), weights.expand(*lead, K).to(s.tx)
-    q, rows, settled = _first_states(s, *given, move, n_starts, start, generator, method), [], False
+    (q, rows), settled = _first_states(s, *given, move, n_starts, start, generator, method), False
     for i in range(n_iter + 1):
         new, seen = _round(s, q, *given, move, i % 3 == 2, method)
         rows.append(seen)
@@ -979,28 +1045,31 @@ def alternating_isac(
     return _result(s, q, rows)
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #4d3ea68b
-def _first_states(s, power, gamma, weights, move, n_starts, start, generator, method) -> dict:
-    "The best of several starts after four rounds, or the one that is given"
+def _first_states(s, power, gamma, weights, move, n_starts, start, generator, method) -> tuple[dict, list]:
+    "The best of several starts after four rounds, or the one that is given; and its rounds so far"
     x = start_positions(s, n_starts if move else 1, generator)
     x = x.reshape(len(x), *[1] * power.ndim, *x.shape[1:]).expand(len(x), *power.shape, *x.shape[1:])
     if start is not None:
         given = _check_positions(s, start).expand(power.shape + x.shape[-3:])[None]
         x = torch.cat([given, x]) if move else given
-    q = _begin(s, x, power, gamma, weights)
+    q = _begin(s, _check_positions(s, x), power, gamma, weights)
     if isinstance(start, ISACResult):
         q = _warm(s, q, start, power, gamma, weights)
+    seen = []
     for i in range(4 if move else 0):
-        q, _ = _round(s, q, power, gamma, weights, True, i == 3, method)
+        q, row = _round(s, q, power, gamma, weights, True, i == 3, method)
+        seen.append(row)
     best = sum_rate(_normal(s, q["x"]), q["F"], q["w"], 1.0, weights).argmax(0, keepdim=True)
     pick = lambda v: v.gather(0, best[(..., *[None] * (v.ndim - best.ndim))].expand(1, *v.shape[1:]))[0]
-    return {name: pick(v) for name, v in q.items()}
+    chosen = lambda row: {name: pick(v) for name, v in row.items()}
+    return chosen(q), [chosen(row) for row in seen]
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #3f8dfbe6
 def _warm(s, q: dict, start: ISACResult, power, gamma, weights) -> dict:
     "The first start with the beams of an earlier design, where they are allowed and better"
     scale = (power / _columns(start.F, start.w).abs().square().sum((-2, -1))).sqrt()
     F, w = scale[..., None, None, None] * start.F, scale[..., None] * start.w
-    fits = sensing_sinr(mvdr_combiner(F, w, s), F, w, s) >= gamma
+    fits = sensing_sinr(mvdr_combiner(F, w, s), F, w, s) >= gamma * (1 - 1e-9)
     first = {name: v[0] for name, v in q.items()}
     own = first | dict(F=torch.where(fits[..., None, None, None], F, 0), w=torch.where(fits[..., None], w, 0))
     first = _better(s, first, own, weights)
@@ -1030,6 +1099,144 @@ def _result(s: NearFieldISACScenario, q: dict, rows: list[dict]) -> ISACResult:
         rates=user_rates(_normal(s, q["x"]), q["F"], q["w"]), positions=q["x"], F=q["F"], w=q["w"],
         u=mvdr_combiner(q["F"], q["w"], s), mu=q["mu"], nu=q["nu"], history=history, **last)
 
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #09a754e6
+def _beams_of(z: Tensor, p: dict) -> Tensor:
+    "Beams in the basis, (..., r, S), of the power allowed, from real numbers (..., 2 r S) of any size"
+    Z = torch.view_as_complex(z.unflatten(-1, (p["H"].shape[-1], -1, 2)))
+    return Z * (p["power"] / z.square().sum(-1)).sqrt()[..., None, None]
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #784640da
+def _nats(z: Tensor, p: dict) -> Tensor:
+    "Weighted sum rate in nats, (...)"
+    Z, K = _beams_of(z, p), p["H"].shape[-3]
+    _, _, C, J = _received(p["H"], Z[..., :-1].unflatten(-1, (K, -1)).movedim(-2, -3), Z[..., -1], 1.0)
+    logdet = lambda X: 2 * torch.linalg.cholesky(X).diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+    return ((logdet(C) - logdet(J)) * p["weights"]).sum(-1)
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #40abc66a
+def _margin(z: Tensor, p: dict) -> Tensor:
+    "Logarithm of the SINR behind the best combiner over the threshold, (...)"
+    Z, G = _beams_of(z, p), p["gram"]
+    seen = torch.view_as_real(p["rows"] @ Z).square().sum(-1)  # twice differentiable at 0, unlike abs
+    data, beam = seen[..., :-1].sum(-1), seen[..., -1]
+    own, joint = data[..., 0], p["joint"]
+    echoes = torch.cat([((1 - joint) * own)[..., None], (data + beam)[..., 1:]], -1)
+    X = torch.diag_embed(echoes).to(Z)
+    if G.shape[-1] > X.shape[-1]:  # leakage
+        pad, Q, N = torch.nn.functional.pad, X.shape[-1], Z.shape[-2]
+        X = pad(X, (0, N, 0, N)) + pad(Z @ Z.mH, (Q, 0, Q, 0))
+    g, eye = G[..., :, :1], torch.eye(G.shape[-1], dtype=G.dtype, device=G.device)
+    left = (g.mH @ X @ torch.linalg.inv(eye + G @ X) @ g)[..., 0, 0].real
+    return ((beam[..., 0] + joint * own) * (g[..., 0, 0].real - left) / p["gamma"]).log()
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #fc6f18a6
+def _beam_problem(s, r: "ISACResult", power, gamma, weights) -> tuple[dict, Tensor, Tensor]:
+    "What rate and SINR need of a design, one instance a row; its beams as real numbers; the basis"
+    (a, b), H, leak = _echo_vectors(s), _normal(s, r.positions), s.self_interference
+    rows = s.reflection[..., None] * a / math.sqrt(s.sensing_noise_var)
+    B = _basis(H, rows) if leak is None else torch.eye(H.shape[-1]).to(H)
+    tail = lambda x, k: x.shape[x.ndim - k :]
+    fit = lambda x, k: x.expand((*r.wsr.shape, *tail(x, k))).reshape(-1, *tail(x, k))
+    ends = [fit(b.mT, 2)] + ([] if leak is None else [fit(leak / math.sqrt(s.sensing_noise_var), 2)])
+    ends = torch.cat(ends, -1)
+    p = dict(H=fit(H @ B[..., None, :, :], 3), rows=fit(rows @ B, 2), gram=ends.mH @ ends)
+    p |= dict(weights=fit(weights, 1), gamma=fit(gamma, 0), power=fit(power, 0))
+    Z = fit(B.mH @ _columns(r.F, r.w), 2).resolve_conj().contiguous()
+    joint = torch.full_like(p["gamma"], float(s.sensing_mode == "joint"))
+    return p | dict(joint=joint), _unit(torch.view_as_real(Z).flatten(1)), B
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ea453b7c
+def _onto(z: Tensor, p: dict, binding: Tensor) -> Tensor:
+    "Numbers on the unit sphere that meet the threshold, exactly where it is `binding`"
+    for _ in range(4):
+        c, g = _margin(z, p), vmap(grad(_margin))(z, p)
+        c = torch.where(binding, c, c.clamp(max=0))
+        z = _unit(z - (c / g.square().sum(-1))[..., None] * g)
+    return z
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #23cdcb05
+def _curvature(z: Tensor, p: dict) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    "Gradient and multiplier of eq. (21), eigenvalues, eigenvectors, and the gradient relative to that of f"
+    a, g = vmap(grad(_nats))(z, p), vmap(grad(_margin))(z, p)
+    kappa = (-(a * g).sum(-1) / g.square().sum(-1)).clamp(min=0)
+    kappa = torch.where(_margin(z, p) < 1e-3, kappa, 0.0)
+    lagrangian = lambda y, q, k: _nats(y, q) + k * _margin(y, q)
+    H = vmap(lambda y, q, k: hessian(lambda v: lagrangian(v, q, k))(y))(z, p, kappa)
+    normal = torch.stack([_unit(z), _unit(torch.where(kappa[..., None] > 0, g, 0.0))], -2)
+    Pi = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device) - normal.mT @ normal
+    d = a + kappa[..., None] * g
+    return d, kappa, *torch.linalg.eigh(Pi @ H @ Pi), d.norm(dim=-1) / a.norm(dim=-1)
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #9a53be88
+def _climb(z, value, damp, p, d, kappa, poles, Q) -> tuple[Tensor, Tensor, Tensor]:
+    "The step of eq. (21) with the first limit that raises the rate; beams, rate, and the next limit"
+    y, size, waiting = (Q.mT @ d[..., None])[..., 0], d.norm(dim=-1), torch.ones_like(value, dtype=torch.bool)
+    for _ in range(8):
+        step = (Q @ (y / (poles.abs() + (damp * size)[..., None]))[..., None])[..., 0]
+        new = _onto(z + step, p, kappa > 0)
+        found = _nats(new, p)
+        good = waiting & (found > value) & (_margin(new, p) > -1e-9)
+        z, value = torch.where(good[..., None], new, z), torch.where(good, found, value)
+        damp = torch.where(good, damp / 5, torch.where(waiting, 5 * damp, damp))
+        waiting = waiting & ~good
+        if not waiting.any():
+            break
+    return z, value, damp
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #ae4460b2
+def finish_design(
+    scenario: NearFieldISACScenario,  # that of the design
+    design: ISACResult,               # from `alternating_isac`
+    power: Tensor | float,            # as there
+    sinr_min: Tensor | float,         # as there
+    weights: Tensor,                  # as there
+    *,
+    n_iter: int = 60,                 # Newton steps at most
+    tol: float = 1e-8,                # relative gradient that ends them
+) -> ISACResult:                      # positions as they were; one more row of history
+    "The beams of a design driven to a stationary point by Newton's method, eq. (21)"
+    s, lead = _is_scenario(scenario), _is_design(design).wsr.shape
+    check_integer("n_iter", n_iter, low=1), check_real("tol", tol, low=0)
+    power, gamma = _targets(power, sinr_min, s.tx + 0j)
+    weights = _check_weights(weights, s.users.shape[-2]).to(s.tx)
+    _same_lead(design=lead, power=power.shape, sinr_min=gamma.shape, weights=weights.shape[:-1])
+    p, z, B = _beam_problem(s, design, power, gamma, weights)
+    z = _onto(z, p, torch.zeros_like(z[:, 0], dtype=torch.bool))
+    value, damp, kappa = _nats(z, p), torch.full_like(z[:, 0], 10.0), torch.zeros_like(z[:, 0])
+    at = torch.arange(len(z), device=z.device)
+    for _ in range(n_iter):
+        q = {name: x[at] for name, x in p.items()}
+        d, kappa[at], poles, Q, off = _curvature(z[at], q)
+        z[at], value[at], damp[at] = _climb(z[at], value[at], damp[at], q, d, kappa[at], poles, Q)
+        at = at[(off > tol) & (damp[at] < 1e12)]
+        if not len(at):
+            break
+    Z = B @ _beams_of(z, p).unflatten(0, lead) if lead else B @ _beams_of(z, p)[0]
+    return _finished(s, design, Z, kappa.reshape(lead), power, gamma, weights)
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #6b02d31e
+def _is_design(design) -> ISACResult:
+    "The design, or an error that says what came"
+    if not isinstance(design, ISACResult):
+        raise TypeError(f"`design` must be an ISACResult, got {design!r:.60}")
+    return design
+
+# %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #7e154b89
+def _finished(s, r: ISACResult, Z: Tensor, kappa: Tensor, power, gamma, weights) -> ISACResult:
+    "A design with other beams: combiner, multipliers and residual anew"
+    F, w = Z[..., :-1].unflatten(-1, (r.F.shape[-3], -1)).movedim(-2, -3), Z[..., -1]
+    H, u, joint = _normal(s, r.positions), mvdr_combiner(F, w, s), s.sensing_mode == "joint"
+    tau, rates = sensing_rows(u, s), user_rates(H, F, w)
+    useful = (tau[..., :1, :] @ Z)[..., 0, :].abs().square()
+    nu = kappa / (useful.sum(-1) if joint else useful[..., -1])
+    Phi, G = _quadratic(H, *wmmse_auxiliaries(H, F, w), weights)
+    pull, parts = _forces(Phi, G, Z, tau, nu[..., None, None], gamma[..., None, None], joint)
+    mu = _inner(Z, pull - sum(parts)) / power
+    row = dict(wsr=(rates * weights).sum(-1), sinr=_sinr_of(tau, F, w, s.sensing_mode))
+    row |= dict(residual=kkt_residual(H, F, w, tau, (mu, nu), gamma, weights, s.sensing_mode))
+    history = {name: torch.cat([v, row[name][None]]) for name, v in r.history.items()}
+    return replace(r, F=F, w=w, u=u, rates=rates, mu=mu, nu=nu, history=history, **row)
+
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #009c169c
 def race_problem(
     users: int = 2,  # K
@@ -1038,7 +1245,7 @@ def race_problem(
     batch: int = 1,  # instances
     seed: int = 0,  # of users, clutter and beams
 ) -> tuple:  # arguments of `isac_precoder_update`
-    "Random instances of eq. (9), thresholds 20 dB below the largest"
+    "Random instances of eq. (9) in the third round, thresholds 20 dB below the largest"
     g = torch.Generator().manual_seed(check_integer("seed", seed, low=0))
     r = lambda *shape: torch.rand(
         check_integer("batch", batch, low=1), *shape, generator=g, dtype=torch.float64
@@ -1055,11 +1262,16 @@ def race_problem(
     H, weights = _normal(s, start_positions(s, 2)[1]), torch.full((users,), 1 / users, dtype=torch.float64)
     gamma = 0.01 * largest_sinr(s, 0.01, 1)
     F, w, _ = isac_start(s, H, 0.01, gamma, weights)
-    return H, F, w, sensing_rows(mvdr_combiner(F, w, s), s), 0.01, gamma, weights
+    seen = lambda: sensing_rows(mvdr_combiner(F, w, s), s)
+    for _ in range(2):
+        F, w, _ = isac_precoder_update(H, F, w, seen(), 0.01, gamma, weights)
+        spare = (0.01 / _columns(F, w).abs().square().sum((-2, -1))).sqrt().clamp(min=1)
+        F, w = spare[..., None, None, None] * F, spare[..., None] * w
+    return H, F, w, seen(), 0.01, gamma, weights
 
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #885394de
 def _conic_update(H, F, w, tau, power, gamma, weights) -> float:
-    "The value of eq. (9) for one instance by CVXPY and Clarabel"
+    "Eq. (9) by CVXPY and Clarabel"
     import cvxpy as cp
 
     p = _subproblem(H, F, w, tau, *_targets(power, gamma, H), weights, 1.0, False)
