@@ -1246,6 +1246,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'weightbook.book.shape._name_public': ('book/shape.html#_name_public', 'weightbook/book/shape.py'),
                                        'weightbook.book.shape._point_badges': ('book/shape.html#_point_badges', 'weightbook/book/shape.py'),
                                        'weightbook.book.shape._reasons': ('book/shape.html#_reasons', 'weightbook/book/shape.py'),
+                                       'weightbook.book.shape._scale': ('book/shape.html#_scale', 'weightbook/book/shape.py'),
                                        'weightbook.book.shape._summary': ('book/shape.html#_summary', 'weightbook/book/shape.py'),
                                        'weightbook.book.shape._unlist': ('book/shape.html#_unlist', 'weightbook/book/shape.py'),
                                        'weightbook.book.shape._values': ('book/shape.html#_values', 'weightbook/book/shape.py'),

@@ -154,6 +154,12 @@ def claim_ids(
     return {row["Claim"]: re.sub(r"<[^>]*>", "", row["Verdict"]) for row in rows if "Chapter" not in row}
 
 # %% ../../nbs/book/shape.ipynb #3e22a954
+def _scale(text: str) -> tuple[str, str]:
+    "The scale of a claim as a chip, and what it was measured at"
+    scale, _, at = text.partition(":")
+    return (f' <span class="wb-scale">{scale}</span>', at.strip()) if scale in SCALES else ("", text)
+
+# %% ../../nbs/book/shape.ipynb #d79abfaf
 def _claim_row(row: Mapping[str, str], pages: Mapping[str, Mapping]) -> str:
     "One claim"
     chapter = re.sub(r"<[^>]*>", "", row.get("Chapter", ""))
@@ -161,22 +167,20 @@ def _claim_row(row: Mapping[str, str], pages: Mapping[str, Mapping]) -> str:
     anchor = f"{chapter}-{row['Claim']}" if chapter else row["Claim"]
     known = page and row["Claim"] in pages.get(page[1], ())
     link = f"{page[1]}#{row['Claim']}" if known else f"#{anchor}"
-    scale, _, at = row["Our scale"].partition(":")
-    scale, at = (scale, at.strip()) if scale in SCALES else ("", row["Our scale"])
-    chip = f' <span class="wb-scale">{scale}</span>' if scale else ""
+    chip, at = _scale(row["Our scale"])
     name = f'<a class="wb-claim-id" href="{link}">{f"{chapter} " if chapter else ""}{row["Claim"]}</a>'
     head = f'<p class="wb-claim-head">{name} {row["Verdict"]}{chip}</p>'
     head += f'<p class="wb-claim-text">{row["What the paper says"]}</p>'
     return f'<li class="wb-claim" id="{anchor}"{row[""]}>{head}{_values(row)}{_reasons(row, at)}</li>'
 
-# %% ../../nbs/book/shape.ipynb #d79abfaf
+# %% ../../nbs/book/shape.ipynb #5b544ea5
 def _values(row: Mapping[str, str]) -> str:
     "The paper's value beside ours"
     where = f" <small>{row['Where']}</small>" if row["Where"] else ""
     paper = f"<div><dt>Paper{where}</dt><dd>{row['Paper'] or '–'}</dd></div>"
     return f"<dl>{paper}<div><dt>We measured</dt><dd>{row['Ours'] or '–'}</dd></div></dl>"
 
-
+# %% ../../nbs/book/shape.ipynb #b319f129
 def _reasons(row: Mapping[str, str], at: str) -> str:
     "What the verdict rests on, folded"
     why = row.get("Why", row.get("Note", ""))
