@@ -491,6 +491,9 @@ table(
 )
 
 
+table("book.shape", **dict.fromkeys(("claim_ids", "name_documented", "shape_page"), "a step of the site's build: test_site"))
+
+
 table(
     "book.ledger",
     **dict.fromkeys(

@@ -173,10 +173,10 @@ def test_the_front_page_leads_to_every_chapter(visit, address):
 
 def test_the_scoreboard_filters(visit):
     with visit("ledger.html") as page:
-        rows = page.locator(".wb-ledger tbody tr")
+        rows = page.locator(".wb-claims .wb-claim")
         if not rows.count():
             pytest.skip("no ledger yet")
-        shown = page.locator(".wb-ledger tbody tr:visible")
+        shown = page.locator(".wb-claims .wb-claim:visible")
         everything = shown.count()
         assert everything == rows.count()
         page.select_option("select[name=verdict]", "not attempted")
@@ -186,9 +186,81 @@ def test_the_scoreboard_filters(visit):
         assert shown.count() == 0
 
 
-def test_code_can_be_copied_and_folded(visit):
+def test_code_can_be_copied_and_unfolded(visit):
     with visit("book/site.html") as page:
         assert page.locator("main .code-copy-button").count() > 10
-        fold = page.locator("main details").first
-        fold.locator("summary").click()
+        fold = page.locator("main details.code-fold").first
         assert fold.get_attribute("open") is None
+        fold.locator("summary").click()
+        assert fold.get_attribute("open") is not None
+
+
+# ---- a chapter's length, its code, its claims ------------------------------------------------------------------------
+
+FOLDED = 45_000  # px at 1300 px with everything folded, and the one chapter that is longer
+TALLER = {"estimation/01_dpp_least_squares.html": 56_000}
+
+
+@pytest.mark.parametrize("name", [page for page in sweep(CHAPTERS[0]) if page.id in CHAPTERS])
+def test_a_chapter_is_short_and_nothing_of_it_is_cut(visit, name):
+    with visit(name, width=1300) as page:
+        assert page.evaluate("document.documentElement.scrollHeight") <= TALLER.get(name, FOLDED)
+        assert page.locator("main details.code-fold[open]").count() == 0 < page.locator("main details.code-fold").count()
+        assert cut(page, "pre") == [] and cut(page, ".math.display") == []
+        assert len(cut(page, ".wb-scroll, .cell-output-display")) <= 2  # tables of many columns; they scroll, by keyboard too
+        contents = page.locator("#TOC a").all_inner_texts()
+        assert not [text for text in contents if text.startswith("_") or re.fullmatch(r"\w*[._]\w*", text)]
+        assert page.locator("#TOC ul ul ul").count() == 0
+
+
+def cut(page, css):
+    "The visible boxes whose content is wider than they are"
+    wide = "b => b.filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60))"
+    return page.locator(f"main :is({css})").evaluate_all(wide)
+
+
+def test_one_switch_shows_all_code_and_the_browser_remembers(chromium, built_site):
+    "By keyboard, and from a file"
+    address = (built_site / CHAPTERS[0]).as_uri()
+    with closing(chromium.new_context()) as context:
+        page = context.new_page()
+        page.goto(address)
+        shown = page.locator("main details.code-fold[open]")
+        everything = page.locator("main details.code-fold").count()
+        page.locator(".wb-switch").focus()
+        page.keyboard.press("Enter")
+        assert page.locator(".wb-switch").get_attribute("aria-pressed") == "true" and shown.count() == everything
+        page.reload()
+        assert shown.count() == everything
+        page.locator(".wb-switch").press("Space")
+        page.reload()
+        assert shown.count() == 0
+
+
+def claimed(site):
+    "Pages that show claims"
+    return [name for name in ["ledger.html", *CHAPTERS] if 'class="wb-claim"' in (site / name).read_text("utf-8")]
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+def test_every_verdict_is_on_screen(visit, built_site, width):
+    for name in claimed(built_site)[:3]:
+        with visit(name, width=width) as page:
+            boxes = page.locator(".wb-claim, .wb-claim .wb-verdict, .wb-claim dd").evaluate_all(
+                "boxes => boxes.map(b => b.getBoundingClientRect()).map(b => [b.left, b.right, b.height])")
+            assert boxes and all(0 <= left <= right <= width and height > 0 for left, right, height in boxes)
+            assert page.locator(".wb-claim").count() == page.locator(".wb-claim-head > .wb-verdict").count()
+
+
+def test_the_scoreboard_and_the_passport_lead_to_the_claim(visit, built_site):
+    chapters = [name for name in claimed(built_site) if name != "ledger.html"]
+    if not chapters:
+        pytest.skip("no ledger yet")
+    with visit("ledger.html") as page:
+        page.locator(f".wb-claim-id[href^='{chapters[0]}']").first.click()
+        page.wait_for_url("**#C*")
+        target = page.locator(".wb-claim:target")
+        target.wait_for()
+        assert target.locator("details").get_attribute("open") is not None, "the reasons are open"
+        first = page.locator(".wb-passport .wb-claim-links a").first.get_attribute("href")
+        assert page.locator(f".wb-claim{first}").count() == 1

@@ -435,7 +435,7 @@ def summary(
 _FILTER = """<script>
 (() => {
   const board = document.getElementById("BOARD"), form = board.querySelector("form");
-  const rows = [...board.querySelectorAll("tbody tr")], count = form.querySelector("output");
+  const rows = [...board.querySelectorAll("tbody tr, .wb-claim")], count = form.querySelector("output");
   const show = () => {
     const {chapter, verdict, words} = form.elements, text = words.value.trim().toLowerCase();
     let shown = 0;

@@ -26,6 +26,7 @@ from .pages import (alt_text, checkout, figures_of, front_matter, notebooks, rea
                                    write_notebook)
 from .run import refresh_pages
 from .settings import write_atomic
+from .shape import claim_ids, name_documented, shape_page
 
 # %% ../../nbs/book/site.ipynb #1e2fd901
 def _page_key(path: Path, root: Path, names: str) -> str:
@@ -141,7 +142,10 @@ def _stage(proc: Path, root: Path) -> list[str]:
     nbs = [p.relative_to(root / "nbs") for p in notebooks(root)]
     staged = {p.as_posix(): read_notebook(proc / p) for p in nbs}
     pages = {re.sub(r"(^|/)\d+[a-z]?_", r"\1", name.removesuffix(".ipynb")): name for name in staged}
+    for nb in staged.values():
+        name_documented(nb)
     anchors = {name: _anchors(nb) for name, nb in staged.items()}
+    claims = {name: claim_ids(read_notebook(root / "nbs" / name)) for name in staged}
     problems = []
     for name, nb in staged.items():
         problems += [f"{name}, {line}" for line in _stage_figures(nb, proc / name)]
@@ -153,6 +157,7 @@ def _stage(proc: Path, root: Path) -> list[str]:
             cell["source"] = hide + source if code else _point_symbols(source, pages, anchors)
             for data in (o["data"] for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})):
                 data["text/markdown"] = _point_symbols("".join(data["text/markdown"]), pages, anchors)
+        shape_page(nb, name=name, claims=claims)
         write_notebook(proc / name, nb)
     return problems
 
