@@ -2512,6 +2512,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers.SplitExperts': ( 'lowbit/quantizers.html#splitexperts',
                                                                                              'weightbook/lowbit/quantizers.py'),
+                                              'weightbook.lowbit.quantizers.SplitExperts.__init__': ( 'lowbit/quantizers.html#splitexperts.__init__',
+                                                                                                      'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers.SplitExperts.forward': ( 'lowbit/quantizers.html#splitexperts.forward',
                                                                                                      'weightbook/lowbit/quantizers.py'),
                                               'weightbook.lowbit.quantizers._Calibrated': ( 'lowbit/quantizers.html#_calibrated',

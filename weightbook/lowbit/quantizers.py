@@ -1104,6 +1104,9 @@ class Expert(nn.Module):
 class SplitExperts(nn.ModuleList):
     "The experts of a mixture one by one; stands in for the fused form"
 
+    def __init__(self, experts: Iterable[Expert] = ()):  # in the order of the router's numbers
+        super().__init__(experts)
+
     def forward(
         self,
         hidden_states: Tensor,  # (N, D)
