@@ -185,7 +185,7 @@ def test_exp3_has_the_law_of_rivers():
     for t in range(T):
         a = peer.pull(list(range(K)))
         assert_close(ours.probabilities[0], np.array([peer._probabilities[x] for x in range(K)]), rtol=1e-9)
-        ours._arms, ours._chance = np.array([a]), ours.probabilities[0, [a]]
+        ours._arms, ours._chance, ours._asked = np.array([a]), ours.probabilities[0, [a]], True
         ours.update(np.array([cost[t, a]]))
         peer.update(a, -cost[t, a])
 
