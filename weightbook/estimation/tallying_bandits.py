@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #b5e127a5
 import numpy as np
@@ -1045,11 +1046,12 @@ class _CycleSearch:
             self.active_ = self.active_[survivors(self.ratings_, radius)]
             self.history_.append((s, len(self.ratings_), len(self.active_), radius))
         while True:
-            yield from map(int, self.cycles[best])
+            for arm in self.cycles[best]:
+                yield int(arm)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #a766597f
 class SETallying(_CycleSearch):
-    "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
+    "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes, no pickle"
 
     n_envs = 1
 
@@ -1084,7 +1086,7 @@ class SETallying(_CycleSearch):
         self._arm = self._game.send(_taken(loss, self.n_envs).item())
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #5c51d9a4
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TallyFit:
     "What a log says about the losses"
     arms: tuple               # labels of the arms, as in the rows below
@@ -1114,18 +1116,41 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     if shape == "isotonic":
         fits = [IsotonicRegression(increasing=up, out_of_bounds="clip").fit(r, loss) for up in (True, False)]
         return min(fits, key=lambda fit: ((fit.predict(r) - loss) ** 2).sum()).predict(grid)
-    bins = _bins(r, len(grid))
-    seen = np.bincount(bins, minlength=len(grid))
-    means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
+    seen = np.bincount(_bins(r, len(grid)), minlength=len(grid))
+    means = np.bincount(_bins(r, len(grid)), loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #94eddf3f
 def _in_time(log: Mapping, plays: int) -> np.ndarray:
     "The order of the plays, or an error that says what is wrong with their times"
     time = np.asarray(log["time"]) if "time" in log else np.arange(plays)
-    if time.shape != (plays,) or (time != time).any():  # NaN and NaT are not equal to themselves
+    if time.shape != (plays,) or any(map(_missing, time if time.dtype.kind == "O" else time[time != time])):
         raise ValueError(f"`log` must hold a time for each of {plays} plays, got {time!r:.60}")
+    dates = time.dtype.kind == "O" and all(isinstance(t, (date, timedelta)) for t in time)
+    if time.dtype.kind not in "iufmM" and not dates:  # texts would be sorted as texts: "10" before "9"
+        raise ValueError(f"`log` must have times that are numbers or dates, got {time!r:.60}")
     return np.argsort(time, kind="stable")
+
+
+def _missing(label) -> bool:
+    "Whether a label or a time is None, NaN, NaT or the like"
+    try:
+        return label is None or bool(label != label)  # NaN and NaT are not equal to themselves
+    except (TypeError, ValueError):  # what cannot be compared, such as pandas.NA
+        return True
+
+
+def _labels(given) -> tuple[np.ndarray, np.ndarray]:
+    "The arms' names and each play's place among them, or an error that says what is no name"
+    labels = np.asarray(given)
+    if labels.ndim != 1:
+        raise ValueError(f"`log` must hold a row of arms, got shape {labels.shape}")
+    if labels.dtype.kind not in "iub":
+        if lost := [i for i, label in enumerate(given) if _missing(label)]:
+            raise ValueError(f"`log` must name an arm in each row, row {lost[0]} has none")
+        if len({isinstance(label, str) for label in given}) > 1:
+            raise ValueError("`log` must name its arms by texts or by numbers, got both")
+    return np.unique(labels, return_inverse=True)
 
 
 def _steady_loss(full: np.ndarray) -> tuple[float, float]:
@@ -1140,12 +1165,11 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, the arms played and their losses in order of time; ValueError for what is no log"
     if missing := {"arm", "loss"} - set(log if hasattr(log, "keys") else ()):
         raise ValueError(f"`log` must have the columns arm and loss, lacks {', '.join(sorted(missing))}")
-    arms, played = np.unique(np.asarray(log["arm"]), return_inverse=True)
-    loss = _numbers("log", log["loss"])
-    if loss.shape != played.shape or not loss.size or not ((loss >= 0) & (loss <= 1)).all():
-        raise ValueError(
-            f"`log` must hold a loss in [0, 1] for each play, got shapes {loss.shape}, {played.shape}"
-        )
+    (arms, played), loss = _labels(log["arm"]), _numbers("log", log["loss"])
+    if loss.shape != played.shape or not loss.size:
+        raise ValueError(f"`log` must hold a loss for each play, got shapes {loss.shape}, {played.shape}")
+    if (bad := np.flatnonzero(~((loss >= 0) & (loss <= 1)))).size:
+        raise ValueError(f"`log` must hold losses in [0, 1], row {bad[0]} has {loss[bad[0]]:g}")
     order = _in_time(log, len(loss))
     return arms, played[order], loss[order]
 
@@ -1153,7 +1177,7 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def tally_losses(
     log: Mapping,               # columns "arm" (labels), "loss" (in [0, 1]) and, if not in order, "time"
     weights: Sequence,          # shape (m,): the weights to assume; the current play first
-    *, shape: str = "isotonic", # "isotonic": rising or falling, whichever fits; "mean": plain means
+    *, shape: str = "isotonic", # "isotonic": rising or falling; "mean": plain means. Both end in the plateau
     points: int | None = None,  # P, points of each curve; default: m, at most 50
 ) -> TallyFit:
     "Every arm's loss as a function of its tally from one learner's plays; warns of arms never seen steady"
@@ -1163,9 +1187,11 @@ def tally_losses(
     P = min(len(w), 50) if points is None else check_integer("points", points, low=1)
     grid = np.arange(1, P + 1) / P
     rows = [(r[played == x], loss[played == x]) for x in range(len(arms))]
-    model = TallyingModel(np.clip([_curve(*row, grid, shape) for row in rows], 0, 1), w)
     counts = np.stack([np.bincount(_bins(a, P), minlength=P) for a, _ in rows])
     plateau, half = np.array([_steady_loss(b[a > 1 - 1e-9]) for a, b in rows]).T
+    curves = np.clip([_curve(*row, grid, shape) for row in rows], 0, 1)
+    curves[:, -1] = np.where(np.isnan(plateau), curves[:, -1], plateau)  # no run-in in the steady loss
+    model = TallyingModel(curves, w)
     if unseen := [arm for arm, p in zip(arms.tolist(), plateau, strict=True) if np.isnan(p)]:
         warnings.warn(f"`log` has no run of m = {len(w)} plays of {unseen}: no steady loss", stacklevel=2)
     return TallyFit(tuple(arms.tolist()), model, counts, plateau, half)
@@ -1237,6 +1263,8 @@ def ucb_games(
         if check_tensor(name, tensor, ndim=ndim, finite=True).dtype != torch.float64:
             raise ValueError(f"`{name}` must have dtype float64, got {tensor.dtype}")
     _check_weights(weights.tolist())
+    if not tables.numel() or tables.min() < 0 or tables.max() > 1:
+        raise ValueError(f"`tables` must hold losses in [0, 1], one at least, got shape {tuple(tables.shape)}")
     if not use_triton(tables, weights, uniforms, double=True):
         return ucb_games_reference(tables, weights, uniforms)
     (K, P), (B, T), m = tables.shape, uniforms.shape, len(weights)
