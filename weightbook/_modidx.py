@@ -2208,6 +2208,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                              'weightbook/estimation/tallying_bandits.py'),
                                                         'weightbook.estimation.tallying_bandits._check_arms': ( 'estimation/tallying_bandits.html#_check_arms',
                                                                                                                 'weightbook/estimation/tallying_bandits.py'),
+                                                        'weightbook.estimation.tallying_bandits._check_games': ( 'estimation/tallying_bandits.html#_check_games',
+                                                                                                                 'weightbook/estimation/tallying_bandits.py'),
                                                         'weightbook.estimation.tallying_bandits._check_losses': ( 'estimation/tallying_bandits.html#_check_losses',
                                                                                                                   'weightbook/estimation/tallying_bandits.py'),
                                                         'weightbook.estimation.tallying_bandits._check_weights': ( 'estimation/tallying_bandits.html#_check_weights',

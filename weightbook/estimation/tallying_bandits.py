@@ -53,7 +53,7 @@ def _integers(name: str, value) -> np.ndarray:
         raise TypeError(f"`{name}` must hold integers, got {value!r:.60}")
     return array
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split1
 def _arms_below(n_arms: int, name: str, value) -> np.ndarray:
     "An array of arms, or an error that names the argument"
     arms = _integers(name, value)
@@ -300,8 +300,8 @@ def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
 class WeightedTallyingBandit(_Steps):
     """Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`
 
-    Attributes: `expected`, mean losses of the latest `step` or `play_block`, else None; `steady`, `gaps`, shape (K,); `mu_star`,
-    `optimal_arm`; `memory`, m; `total`, the sum of the weights."""
+    Attributes: `expected`, mean losses of the latest `step` or `play_block`, else None; `steady`, `gaps`,
+    shape (K,); `mu_star`, `optimal_arm`; `memory`, m; `total`, the sum of the weights."""
 
     def step(
         self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
@@ -437,7 +437,7 @@ def _can_list(w: np.ndarray) -> bool:
     "Whether all reachable tallies can be listed: equal weights, or at most half a million sums"
     return len(w) <= 20 or _decay(w) == 1
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split9
 def _looked_at(model: TallyingModel) -> np.ndarray:
     "Tallies at which eq. (7) is asked; beside a grid the corners of tables, where their least losses are"
     y = reachable_tallies(model.weights)
@@ -447,7 +447,7 @@ def _looked_at(model: TallyingModel) -> np.ndarray:
     y = np.concatenate([y, model.prefix[1:], *corners])
     return y[y >= model.weights[0]]
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split10
 def _warn_of_grid(memory: int) -> None:
     warnings.warn(
         f"`model` has m = {memory} > 20 unequal weights: a grid stands for the tallies, "
@@ -537,7 +537,7 @@ def _gaps(gaps) -> np.ndarray:
         raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
     return gaps
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split8
 def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -> int:
     "Epochs that can begin before the horizon: one only begins when two arms have finished all before it"
     check_integer("horizon", horizon, low=1)
@@ -709,7 +709,7 @@ def _is_env(env) -> WeightedTallyingBandit:
         raise TypeError(f"`env` must be a WeightedTallyingBandit, got {env!r:.60}")
     return env
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split2
 def _check_arms(policy, env: WeightedTallyingBandit) -> None:
     "Refuse a policy for another number of arms; one of one's own need not say it"
     if getattr(policy, "n_arms", env.n_arms) != env.n_arms:
@@ -773,7 +773,7 @@ def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split7
 def _chosen(policy) -> np.ndarray:
     "The arms of the latest `select`, or an error that says that there was none since the last `update`"
     if policy._arms is None or not policy._asked:
@@ -927,7 +927,7 @@ def minimax_exploration(
     K, T = check_integer("n_arms", n_arms, low=1), check_integer("horizon", horizon, low=1)
     return max(1, math.ceil((T / K) ** (2 / 3) * math.log(K * T) ** (1 / 3)))
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split6
 class ExploreThenCommit(BlockPolicy):
     "One block an arm, then the arm with the smallest mean"
 
@@ -1131,7 +1131,7 @@ def _in_time(log: Mapping, plays: int) -> np.ndarray:
         raise ValueError(f"`log` must have times that are numbers or dates, got {time!r:.60}")
     return np.argsort(time, kind="stable")
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split3
 def _missing(label) -> bool:
     "Whether a label or a time is None, NaN, NaT or the like"
     try:
@@ -1139,7 +1139,7 @@ def _missing(label) -> bool:
     except (TypeError, ValueError):  # what cannot be compared, such as pandas.NA
         return True
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split4
 def _labels(given) -> tuple[np.ndarray, np.ndarray]:
     "The arms' names and each play's place among them, or an error that says what is no name"
     labels = np.asarray(given)
@@ -1152,7 +1152,7 @@ def _labels(given) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("`log` must name its arms by texts or by numbers, got both")
     return np.unique(labels, return_inverse=True)
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split5
 def _steady_loss(full: np.ndarray) -> tuple[float, float]:
     "Mean and 95 % half-width of the losses at a full tally, eq. (23); NaN where there was none"
     if not len(full):
@@ -1253,18 +1253,23 @@ def _ucb_kernel(
         tl.store(mean_ptr + game * T + t, mean)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c00ed785
+def _check_games(tables: Tensor, weights: Tensor, uniforms: Tensor) -> None:
+    "Refuse what is no game"
+    for name, tensor, ndim in (("tables", tables, 2), ("weights", weights, 1), ("uniforms", uniforms, 2)):
+        if check_tensor(name, tensor, ndim=ndim, finite=True).dtype != torch.float64:
+            raise ValueError(f"`{name}` must have dtype float64, got {tensor.dtype}")
+    _check_weights(weights.tolist())
+    if not tables.numel() or tables.min() < 0 or tables.max() > 1:
+        raise ValueError(f"`tables` must hold losses in [0, 1], one at least, got {tuple(tables.shape)}")
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19part3
 def ucb_games(
     tables: Tensor,    # h at r = 1/P, ..., 1; shape (K, P), float64
     weights: Tensor,   # shape (m,), float64, in [0, 1]; the current play first
     uniforms: Tensor,  # shape (B, T), float64, in [0, 1): a play costs 1 where the number is below its mean
 ) -> tuple[Tensor, Tensor]:  # arms (B, T) int16 and mean losses (B, T) float64
     "Games of UCB1 on a tallying bandit; one program a game on a GPU, else `ucb_games_reference`"
-    for name, tensor, ndim in (("tables", tables, 2), ("weights", weights, 1), ("uniforms", uniforms, 2)):
-        if check_tensor(name, tensor, ndim=ndim, finite=True).dtype != torch.float64:
-            raise ValueError(f"`{name}` must have dtype float64, got {tensor.dtype}")
-    _check_weights(weights.tolist())
-    if not tables.numel() or tables.min() < 0 or tables.max() > 1:
-        raise ValueError(f"`tables` must hold losses in [0, 1], one at least, got shape {tuple(tables.shape)}")
+    _check_games(tables, weights, uniforms)
     if not use_triton(tables, weights, uniforms, double=True):
         return ucb_games_reference(tables, weights, uniforms)
     (K, P), (B, T), m = tables.shape, uniforms.shape, len(weights)
