@@ -706,7 +706,7 @@ BAD = {
     "tables": (lambda: tb.ucb_games(TABLES.float(), TABLES[0], TABLES), ValueError, "`tables`"),
     "uniforms": (lambda: tb.ucb_games(TABLES, TABLES[0], TABLES[0]), ValueError, "`uniforms`"),
     "weights of a kernel": (lambda: tb.ucb_games(TABLES, 3 * TABLES[0], TABLES), ValueError, "`weights`"),
-    "losses of a kernel": (lambda: tb.ucb_games(2 * TABLES, TABLES[0], TABLES), ValueError, "`tables`"),
+    "losses of a kernel": (lambda: tb.ucb_games(3 * TABLES, TABLES[0], TABLES), ValueError, "`tables`"),
     "no arm of a kernel": (lambda: tb.ucb_games(TABLES[:0], TABLES[0], TABLES), ValueError, "`tables`"),
     "no point of a kernel": (lambda: tb.ucb_games(TABLES[:, :0], TABLES[0], TABLES), ValueError, "`tables`"),
     **{
