@@ -140,7 +140,7 @@ HOT = {
     "ucb_games": (tallying_bandits.ucb_games, (r(3, 4).double().sigmoid(), r(4).double().sigmoid(), r(2, 8).double().sigmoid())),
 }  # fmt: skip
 WAITING = {  # a launch plays whole games: its arguments are looked at once, at the door
-    "ucb_games": ("checks.check_tensor", "tallying_bandits.ucb_games"),
+    "ucb_games": ("checks.check_tensor", "tallying_bandits._check_games"),
 }
 
 

@@ -24,8 +24,8 @@ MOVES = {
     "the comparator, eq. (5)": ("least_regret", "total = costs + value[following]", "total = costs"),
     "the radius, eq. (10)": (
         "worst_case",
-        'return 0.5 ** check_integer("s", s, low=1)',
-        'return 0.4 ** check_integer("s", s, low=1)',
+        'return 0.5 ** check_integer("s", s, low=1, high=500)',
+        'return 0.4 ** check_integer("s", s, low=1, high=500)',
     ),
     "the length of an epoch, eq. (10)": (
         "games_of",

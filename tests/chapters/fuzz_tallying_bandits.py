@@ -37,6 +37,7 @@ table(
     UCB1Loss=lambda m: dict(n_arms=2, n_envs=2),
     EXP3Loss=lambda m: dict(n_arms=2, horizon=9, n_envs=2, rate=0.1, mixing=0.1, seed=0),
     BatchedEXP3=lambda m: dict(n_arms=2, horizon=9, batch=3),
+    minimax_exploration=lambda m: dict(n_arms=2, horizon=99),
     ExploreThenCommit=lambda m: dict(n_arms=2, horizon=9, explore=2, warmup=1),
     ExploreThenPlan=lambda m: dict(n_arms=2, horizon=19, memory=2, sweeps=1),
     cycle_radius=lambda m: dict(s=1, n_arms=2, memory=2, period=16, delta=0.1),

@@ -1,5 +1,6 @@
 """Weighted tallying bandits against brute force, stepping, MABWiser, river and exact probabilities."""
 
+import datetime
 import importlib
 import importlib.util
 import itertools
@@ -8,6 +9,7 @@ import pickle
 import random
 import sys
 import types
+import warnings
 
 import battery
 import chapter_code
@@ -185,7 +187,7 @@ def test_exp3_has_the_law_of_rivers():
     for t in range(T):
         a = peer.pull(list(range(K)))
         assert_close(ours.probabilities[0], np.array([peer._probabilities[x] for x in range(K)]), rtol=1e-9)
-        ours._arms, ours._chance = np.array([a]), ours.probabilities[0, [a]]
+        ours._arms, ours._chance, ours._asked = np.array([a]), ours.probabilities[0, [a]], True
         ours.update(np.array([cost[t, a]]))
         peer.update(a, -cost[t, a])
 
@@ -265,6 +267,7 @@ def test_ucb1_of_a_batch_is_that_of_each_game():
 @pytest.mark.parametrize("weights", ["equal", "geometric", "general"])
 def test_without_noise_steps_and_blocks_are_the_same(schedule, weights):
     w, h = weights_of(weights, 7, 1), np.random.default_rng(4).random((4, 7))
+
     def make():
         policy = tb.SuccessiveEliminationREO(4, 1500, 5, 0.1, schedule=schedule)
         return policy, tb.WeightedTallyingBandit(h, w, noise="none")
@@ -403,6 +406,112 @@ def test_explore_then_commit_takes_the_smallest_mean():
     assert taken[:18] == [0] * 6 + [1] * 6 + [2] * 6 and set(taken[18:]) == {1}
 
 
+def test_exploration_is_minimax_by_default():
+    assert tb.minimax_exploration(6, 20_000) == 507 == tb.ExploreThenCommit(6, 20_000).explore
+    assert tb.ExploreThenCommit(3, 50_000, warmup=10).block == (0, 10, 1491)
+    assert tb.minimax_exploration(1, 1) == 1
+
+
+@pytest.mark.parametrize("m", [256, 257, 400])
+def test_long_memories_of_any_weights_are_the_definition(m):
+    rng = np.random.default_rng(m)
+    w, h = rng.uniform(0, 1, m), rng.random((3, 50))
+    w[0] = 0.5
+    game = tb.WeightedTallyingBandit(h, w, noise="none", n_envs=2)
+    plan = [(0, 300), (1, 20), (0, m + 9), (0, 30), (2, m - 1), (0, m), (1, m + 1), (0, 1), (2, 3)]
+    actions = np.repeat(*map(list, zip(*plan, strict=True)))
+    blocks = [game.play_block(np.array([a, 2 - a]), n) for a, n in plan]
+    found = np.concatenate(blocks, axis=1)
+    assert_close(found[0], game.sequence_losses(actions), rtol=1e-9)
+    assert_close(found[1], game.sequence_losses(2 - actions), rtol=1e-9)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 11, 40, 777])
+def test_a_used_policy_goes_on_in_its_block(cut):
+    h = np.random.default_rng(0).random((3, 5))
+
+    def new():
+        return tb.SuccessiveEliminationREO(3, 2000, 5, 0.1), tb.WeightedTallyingBandit(h, np.ones(5), noise="none")
+
+    whole, (policy, game) = tb.simulate_blocks(*new(), 2000), new()
+    parts = [tb.simulate_blocks(policy, game, n)["expected"].sum() for n in (cut, 2000 - cut)]
+    assert_close(sum(parts), whole["expected"].sum(), rtol=1e-12)
+    policy, game = new()
+    mixed = (
+        tb.simulate(policy, game, cut)["total"].item() + tb.simulate_blocks(policy, game, 2000 - cut)["expected"].sum()
+    )
+    assert_close(mixed, whole["expected"].sum(), rtol=1e-12)
+
+
+def test_expected_losses_are_of_the_latest_plays_or_none():
+    game = tb.WeightedTallyingBandit(LOSSES, UNIT)
+    assert game.expected is None
+    game.step(0)
+    assert game.expected.shape == (1,)
+    game.block_total(0, 9)
+    assert game.expected is None and game.play_block(0, 3).shape == game.expected.shape
+    game.reset()
+    assert game.expected is None
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: tb.UCB1Loss(2), lambda: tb.EXP3Loss(2, 99, seed=0), lambda: tb.BatchedEXP3(2, 99, batch=2, seed=0)]
+)
+def test_a_loss_is_taken_once(make):
+    policy = make()
+    for _ in range(5):
+        policy.select()
+        with pytest.raises(ValueError, match="`loss`"):
+            policy.update(7.0)  # refused, and the arm still waits for its loss
+        policy.update(0.5)
+        with pytest.raises(ValueError, match="`select`"):
+            policy.update(0.5)
+
+
+class Cycles(tb.SETallying):
+    "Two epochs of cycles at a toy size, a radius that leaves few of them"
+
+    def _radius(self, s: int) -> float:
+        return 0.05 / s
+
+
+@pytest.mark.parametrize("m, horizon", [(1, 64), (2, 256)])
+def test_cycles_by_the_listing(m, horizon):
+    P = math.isqrt(horizon)
+    policy, rng = Cycles(2, horizon, m, 0.1), np.random.default_rng(m)
+    policy.epochs = 2
+    policy._game = policy._play()
+    policy._arm = next(policy._game)
+    left = np.arange(2**P)
+    for s in (1, 2):
+        seen = np.zeros((2, m))
+        for x, y in np.ndindex(2, m):
+            cycle = policy.cycles[left[policy.occupancy[left, x, y].argmax()]]
+            around = np.tile(cycle, 2)
+            hit = (tb.play_tallies(around, np.ones(m))[P:] == y + 1) & (cycle == x)
+            stored = []
+            for t in range(2 * 2**s * P):
+                assert policy.select() == cycle[t % P]
+                loss = rng.random() * 0.02 + (0.3 * x + 0.1 * y) * (1 if t >= 2**s * P else -0.3) + 0.2
+                policy.update(loss)
+                if t >= 2**s * P and hit[t % P]:
+                    stored.append(loss)
+            seen[x, y] = np.mean(stored) if stored else 0.0
+        assert_close(policy.means_, seen, rtol=1e-12)
+        rated = (policy.occupancy[left] * seen).sum((1, 2))
+        best, left = left[rated.argmin()], left[tb.survivors(rated, 0.05 / s)]
+        assert (policy.active_ == left).all() and 0 < len(left) < 2**P
+    for t in range(P):
+        assert policy.select() == policy.cycles[best][t]
+        policy.update(0.5)
+
+
+def test_cycles_are_played_on_after_their_epochs():
+    game = tb.WeightedTallyingBandit(np.random.default_rng(0).random((2, 2)), np.ones(2), noise="none")
+    run = tb.simulate(tb.SETallying(2, 289, 2, 0.1), game, 289)  # an epoch of 272 steps, then the best cycle
+    assert run["actions"].shape == (1, 289)
+
+
 def test_the_plain_loop_is_the_game():
     h = np.random.default_rng(5).random((3, 4))
     ours = tb.simulate(tb.ExploreThenCommit(3, 60, 5), tb.WeightedTallyingBandit(h, UNIT, noise="none"), 15)[
@@ -466,6 +575,28 @@ def test_a_monotone_arm_is_found_and_one_never_seen_full_is_said():
     with pytest.warns(UserWarning, match=r"`log` has no run of m = 4 plays of \[1\]"):
         fit = tb.tally_losses(dict(arm=arm, loss=loss), np.ones(4))
     assert (np.diff(fit.model.losses[0]) <= 0).all() and np.isnan(fit.plateau[1]) and np.isnan(fit.half_width[1])
+
+
+def test_the_steady_loss_is_the_plateau():
+    w, rng = 0.95 ** np.arange(30), np.random.default_rng(1)
+    arm = np.repeat(rng.integers(2, size=3000), 40)
+    full = tb.play_tallies(arm, w) > w.sum() * (1 - 1e-9)
+    loss = rng.random(len(arm)) < np.where(arm == 0, np.where(full, 0.1, 1.0), 0.12)
+    for shape, points in (("mean", None), ("mean", 7), ("isotonic", None), ("mean", 1)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the grid of 30 unequal weights
+            fit = tb.tally_losses(dict(arm=arm, loss=loss), w, shape=shape, points=points)
+        assert_close(fit.model.steady, fit.plateau, rtol=1e-12)
+        assert fit.model.optimal_arm == 0 and abs(fit.plateau - (0.1, 0.12)).max() < 0.01
+        assert hash(fit) == hash(fit)
+
+
+def test_times_are_numbers_or_dates():
+    day = [datetime.datetime(2024, 1, d) for d in (3, 1, 2)]
+    wanted = tb.tally_losses(dict(arm=[1, 1, 0], loss=[1, 0, 0]), np.ones(2), shape="mean")
+    for time in (day, np.array(day, "datetime64[s]"), [3, 1, 2], [0.3, 0.1, 0.2], [d - day[1] for d in day]):
+        fit = tb.tally_losses(dict(arm=[0, 1, 1], loss=[0, 1, 0], time=np.array(time)), np.ones(2), shape="mean")
+        assert_close(np.array(fit.model.losses), np.array(wanted.model.losses))
 
 
 # ---- the kernel ------------------------------------------------------------------------------------------------------
@@ -549,7 +680,10 @@ BAD = {
     "batches before a play": (lambda: tb.BatchedEXP3(2, 9).update(0.5), ValueError, "`select`"),
     **{
         f"{loss} for {name}": (lambda make=make, loss=loss: make().update(loss), ValueError, "`loss`")
-        for name, make in (("a plan", lambda: tb.ExploreThenPlan(2, 9, 2)), ("cycles", lambda: tb.SETallying(2, 256, 2, 0.1)))
+        for name, make in (
+            ("a plan", lambda: tb.ExploreThenPlan(2, 9, 2)),
+            ("cycles", lambda: tb.SETallying(2, 256, 2, 0.1)),
+        )
         for loss in (float("nan"), 7.0, -3)
     },
     "epoch of cycles": (lambda: tb.cycle_radius(0, 2, 2, 16, 0.1), ValueError, "`s`"),
@@ -572,6 +706,65 @@ BAD = {
     "tables": (lambda: tb.ucb_games(TABLES.float(), TABLES[0], TABLES), ValueError, "`tables`"),
     "uniforms": (lambda: tb.ucb_games(TABLES, TABLES[0], TABLES[0]), ValueError, "`uniforms`"),
     "weights of a kernel": (lambda: tb.ucb_games(TABLES, 3 * TABLES[0], TABLES), ValueError, "`weights`"),
+    "losses of a kernel": (lambda: tb.ucb_games(3 * TABLES, TABLES[0], TABLES), ValueError, "`tables`"),
+    "no arm of a kernel": (lambda: tb.ucb_games(TABLES[:0], TABLES[0], TABLES), ValueError, "`tables`"),
+    "no point of a kernel": (lambda: tb.ucb_games(TABLES[:, :0], TABLES[0], TABLES), ValueError, "`tables`"),
+    **{
+        f"{bad!r} in a sequence": (
+            lambda bad=bad: tb.TallyingModel(LOSSES, UNIT).sequence_losses(bad),
+            kind,
+            "`actions`",
+        )
+        for bad, kind in (([0, 5, 1], ValueError), ([0, -1], ValueError), ([0.0, 1.0], TypeError), (1, ValueError))
+    },
+    **{
+        f"{bad!r} for losses": (lambda bad=bad: tb.TallyingModel(LOSSES, UNIT).mean_losses(bad, [1, 2]), kind, text)
+        for bad, kind, text in (
+            ([0, 3], ValueError, "`arms`"),
+            ([-1, 0], ValueError, "`arms`"),
+            ([0.0, 1.0], TypeError, "`arms`"),
+            (0, ValueError, "`tallies`"),
+            ([0, 1, 2], ValueError, "`tallies`"),
+        )
+    },
+    "arms of a cycle": (lambda: tb.cyclic_occupancy([0, -1], 2, 2), ValueError, "`cycles`"),
+    "large arms of a cycle": (lambda: tb.cyclic_occupancy([0, 2], 2, 2), ValueError, "`cycles`"),
+    "no cycle": (lambda: tb.cyclic_occupancy(0, 2, 1), ValueError, "`cycles`"),
+    "plays of no sequence": (lambda: tb.play_tallies(0, UNIT), ValueError, "`actions`"),
+    "empty table": (lambda: tb.TallyingModel([[]], UNIT), ValueError, "`losses`"),
+    "loss of a number": (lambda: tb.TallyingModel([lambda r: math.sqrt(r)], UNIT), ValueError, "arm 0"),
+    "one loss, not in a list": (lambda: tb.TallyingModel(LOSSES[0], UNIT), TypeError, "`losses`"),
+    "no means": (lambda: tb.survivors([], 0.1), ValueError, "`means`"),
+    "an epoch too late": (lambda: tb.epoch_length(600, 2, 0.1), ValueError, "`s`"),
+    "windows times horizon": (
+        lambda: tb.best_sequence(tb.TallyingModel(LOSSES[:2], np.ones(12)), 20_000),
+        ValueError,
+        "`horizon`",
+    ),
+    "a plan too long": (lambda: tb.ExploreThenPlan(2, 20_000, 12), ValueError, "`horizon`"),
+    "past the plan": (
+        lambda: tb.simulate(tb.ExploreThenPlan(2, 9, 2), tb.WeightedTallyingBandit(LOSSES[:2], np.ones(2)), 10),
+        ValueError,
+        "`horizon`",
+    ),
+    **{
+        f"too few arms, {f.__name__}": (
+            lambda f=f, make=make: f(make(1), tb.WeightedTallyingBandit(LOSSES, UNIT), 5),
+            ValueError,
+            "arms",
+        )
+        for f, make in ((tb.simulate, tb.UCB1Loss), (tb.simulate_blocks, lambda K: tb.ExploreThenCommit(K, 9)))
+    },
+    "a loss of seven": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0, 7]), UNIT), ValueError, "row 1 has 7"),
+    "times as texts": (
+        lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0, 1], time=["9", "10"]), UNIT),
+        ValueError,
+        "dates",
+    ),
+    "no time": (lambda: tb.tally_losses(dict(arm=[0, 1], loss=[0, 1], time=[1, None]), UNIT), ValueError, "time"),
+    "an arm called NaN": (lambda: tb.tally_losses(dict(arm=NAN, loss=[0, 1]), UNIT), ValueError, "row 0"),
+    "an arm called None": (lambda: tb.tally_losses(dict(arm=["a", None], loss=[0, 1]), UNIT), ValueError, "row 1"),
+    "texts and numbers": (lambda: tb.tally_losses(dict(arm=[1, "a"], loss=[0, 1]), UNIT), ValueError, "both"),
     "race": (lambda: tb.race_arms("ucb"), ValueError, "UCB1"),
 }
 
@@ -604,6 +797,8 @@ BREAKS = {
         ("return game.prefix[j] + game.decay**j * sums[:, m - j]", "return game.prefix[j] + sums[:, m - j]"),
         ("return game.prefix[j] + u @ shifted.T", "return game.prefix[j] + 0 * (u @ shifted.T)"),
         ("[1 : len(j) + 1, :m]", "[0 : len(j), :m]"),
+        ("late], axis=1)[:, m - j]", "late], axis=1)[:, m - j + 1]"),
+        ("game.weights[None, ::-1], axes=1", "game.weights[None], axes=1"),
     ],
     4: [
         (
@@ -715,9 +910,9 @@ BREAKS = {
         ("-math.sqrt(2 * math.log(self.time)), out", "math.sqrt(2 * math.log(self.time)), out"),
         ("-math.sqrt(2 * math.log(self.time)), out", "-math.sqrt(math.log(self.time)), out"),
         ("paid / n, 1 / np.sqrt(n)", "paid / n, 1 / n"),
-        ("+= _taken(loss, self.n_envs) / self._chance", "+= _taken(loss, self.n_envs)"),
+        ("+= loss / self._chance", "+= loss"),
         ("super().update(self._sum / self.batch)", "super().update(self._sum / (self.batch + 1))"),
-        ("self._sum + _taken(loss, self.n_envs)", "0 * self._sum + _taken(loss, self.n_envs)"),
+        ("self._done + 1, self._sum + loss", "self._done + 1, 0 * self._sum + loss"),
         ("super().update(self._sum / self.batch)", "super().update(loss)"),
         (
             "tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms *",

@@ -7,8 +7,8 @@ __all__ = ['loss_values', 'play_tallies', 'TallyingModel', 'WeightedTallyingBand
            'reachable_tallies', 'reo_margin', 'is_reo', 'complete_policy_regret', 'epoch_radius', 'epoch_length',
            'survivors', 'regret_bound', 'epochs_needed', 'instance_bound', 'cyclic_occupancy', 'BlockPolicy',
            'SuccessiveEliminationREO', 'simulate', 'simulate_blocks', 'UCB1Loss', 'EXP3Loss', 'BatchedEXP3',
-           'ExploreThenCommit', 'ExploreThenPlan', 'cycle_radius', 'cycle_epochs', 'SETallying', 'TallyFit',
-           'tally_losses', 'ucb_games_reference', 'ucb_games']
+           'minimax_exploration', 'ExploreThenCommit', 'ExploreThenPlan', 'cycle_radius', 'cycle_epochs', 'SETallying',
+           'TallyFit', 'tally_losses', 'ucb_games_reference', 'ucb_games']
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #cade3b63
 import math
@@ -18,11 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #b5e127a5
 import numpy as np
 import torch
 from scipy.linalg import hankel
+from scipy.signal import fftconvolve
 from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 
@@ -50,6 +52,14 @@ def _integers(name: str, value) -> np.ndarray:
     if array.dtype.kind not in "iub":
         raise TypeError(f"`{name}` must hold integers, got {value!r:.60}")
     return array
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split1
+def _arms_below(n_arms: int, name: str, value) -> np.ndarray:
+    "An array of arms, or an error that names the argument"
+    arms = _integers(name, value)
+    if arms.size and (arms.min() < 0 or arms.max() >= n_arms):
+        raise ValueError(f"`{name}` must hold arms in [0, {n_arms}), got {arms.min()} to {arms.max()}")
+    return arms
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #16d3b767
 def loss_values(
@@ -89,7 +99,12 @@ def _check_losses(losses: Sequence, grid: np.ndarray) -> None:
     if not losses:
         raise ValueError("`losses` must hold one loss for each arm, got none")
     for x, loss in enumerate(losses):
-        v = _loss_at(loss, grid)
+        if not callable(loss) and not loss.size:
+            raise ValueError(f"`losses` must have an entry at least, got an empty table for arm {x}")
+        try:
+            v = _loss_at(loss, grid)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`losses` must take arrays of tallies, arm {x} does not: {error}") from error
         if not np.isfinite(v).all() or v.min() < 0 or v.max() > 1:
             raise ValueError(f"`losses` must stay in [0, 1], got {v.min():.4g} to {v.max():.4g} for arm {x}")
 
@@ -103,6 +118,8 @@ class _Arms:
         weights: Sequence,  # shape (m,), in [0, 1]; the weight of the current play comes first
     ):
         self.weights = _check_weights(weights).copy()
+        if callable(losses) or not isinstance(losses, Iterable):
+            raise TypeError(f"`losses` must hold one loss for each arm, got {losses!r:.60}")
         self.losses = tuple(h if callable(h) else _numbers("losses", h, 1).copy() for h in losses)
         self.n_arms, self.memory, self.decay = len(self.losses), len(self.weights), _decay(self.weights)
         self.prefix = np.concatenate([[0.0], np.cumsum(self.weights)])  # plays in a row
@@ -119,6 +136,8 @@ def play_tallies(
 ) -> np.ndarray:          # shape (..., T)
     "The tally of the played arm at each play, the current one included: eq. (1), term by term"
     actions, w = _integers("actions", actions), _check_weights(weights)
+    if not actions.ndim:
+        raise ValueError(f"`actions` must be a sequence of arms, got {actions!r:.60}")
     tally = np.full(actions.shape, w[0])
     for i in range(1, min(len(w), actions.shape[-1])):
         tally[..., i:] += w[i] * (actions[..., i:] == actions[..., :-i])
@@ -134,8 +153,13 @@ class TallyingModel(_Arms):
         tallies: np.ndarray,  # the arm's tally, the current play included; shape of `arms`
     ) -> np.ndarray:          # shape of `arms`
         "Expected loss of playing `arms` at `tallies`"
-        arms, r = np.asarray(arms), np.asarray(tallies) / self.total
-        out = np.empty(arms.shape)
+        arms, tallies = _arms_below(self.n_arms, "arms", arms), _numbers("tallies", tallies)
+        if tallies.shape != arms.shape:
+            raise ValueError(f"`tallies` must have the shape {arms.shape} of `arms`, got {tallies.shape}")
+        return self._means(arms, tallies)
+
+    def _means(self, arms: np.ndarray, tallies: np.ndarray) -> np.ndarray:
+        r, out = tallies / self.total, np.empty(arms.shape)
         for x in range(self.n_arms):
             out[arms == x] = _loss_at(self.losses[x], r[arms == x])
         return out
@@ -144,7 +168,8 @@ class TallyingModel(_Arms):
         self, actions: np.ndarray,  # arms in [0, K), shape (..., T)
     ) -> np.ndarray:                # shape (..., T)
         "Expected losses along fixed sequences, from an empty history"
-        return self.mean_losses(actions, play_tallies(actions, self.weights))
+        actions = _arms_below(self.n_arms, "actions", actions)
+        return self._means(actions, play_tallies(actions, self.weights))
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #3a47a46e
 def _generator(seed) -> np.random.Generator:
@@ -182,6 +207,7 @@ class _Game(TallyingModel):
         small = np.uint8 if max(self.n_arms, self.memory) < 256 else np.int32  # bytes go 32 at a time
         self._names = np.arange(self.n_arms, dtype=small)[:, None]
         self._ring = np.full((self.memory, self.n_envs), self.n_arms, small)  # K: "nothing played yet"
+        self.expected = None  # no play yet
         kept = small if self.decay == 1 else float  # equal weights are counted, which is exact
         self._tally = np.zeros((self.n_arms, self.n_envs), kept)  # None after a block: counted when needed
 
@@ -246,6 +272,9 @@ def _block_tallies(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     if game.decay is not None:
         sums = np.concatenate([np.zeros((len(u), 1)), np.cumsum(u * game.weights, axis=1)], axis=1)
         return game.prefix[j] + game.decay**j * sums[:, m - j]
+    if m > 256:  # a correlation; at length j = m nothing of the past is left
+        late = fftconvolve(u, game.weights[None, ::-1], axes=1)[:, :m]
+        return game.prefix[j] + np.concatenate([np.zeros((len(u), 1)), late], axis=1)[:, m - j]
     shifted = hankel(np.append(game.weights, 0.0))[1 : len(j) + 1, :m]
     return game.prefix[j] + u @ shifted.T
 
@@ -255,7 +284,7 @@ def _block_means(game: _Steps, a: np.ndarray, length: int) -> np.ndarray:
     tallies = _block_tallies(game, a, length)
     if (a == a[0]).all():
         return _loss_at(game.losses[a[0]], tallies / game.total)
-    return game.mean_losses(np.repeat(a[:, None], tallies.shape[1], axis=1), tallies)
+    return game._means(np.repeat(a[:, None], tallies.shape[1], axis=1), tallies)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #fe2514e0
 def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
@@ -271,8 +300,8 @@ def _enter_block(game: _Steps, a: np.ndarray, length: int) -> None:
 class WeightedTallyingBandit(_Steps):
     """Games of a weighted tallying bandit, eq. (1); `reset`, then `step`, `play_block` or `block_total`
 
-    Attributes: `expected`, mean losses of the latest plays; `steady`, `gaps`, shape (K,); `mu_star`,
-    `optimal_arm`; `memory`, m; `total`, the sum of the weights."""
+    Attributes: `expected`, mean losses of the latest `step` or `play_block`, else None; `steady`, `gaps`,
+    shape (K,); `mu_star`, `optimal_arm`; `memory`, m; `total`, the sum of the weights."""
 
     def step(
         self, action: int | np.ndarray,  # arms in [0, K): one, or one a game
@@ -283,7 +312,7 @@ class WeightedTallyingBandit(_Steps):
         if self.decay == 1:  # m tallies: a table
             self.expected = self._table.take(a * self.memory + tally - 1)
         else:
-            self.expected = self.mean_losses(a, tally)
+            self.expected = self._means(a, tally)
         return self._draw(self.expected)
 
     def play_block(
@@ -307,7 +336,7 @@ class WeightedTallyingBandit(_Steps):
         "What `play_block` would sum up to, at a cost that does not depend on `length`"
         a, j = self._arms_of(action), min(check_integer("length", length, low=1), self.memory)
         check_integer("warmup", warmup, low=0)
-        means = _block_means(self, a, length)
+        means, self.expected = _block_means(self, a, length), None
         _enter_block(self, a, length)
         steady, rest = self.steady[a], max(0, length - max(j, warmup))
         late = self._rng.binomial(rest, steady) if self.noise == "bernoulli" else rest * steady
@@ -321,12 +350,17 @@ def _is_model(model) -> TallyingModel:
     return model
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #e7b25c18
-def _check_windows(n_arms: int, memory: int) -> None:
-    "Refuse what backward induction cannot list"
+def _check_windows(n_arms: int, memory: int, horizon: int = 1) -> None:
+    "Refuse what backward induction cannot list or keep"
     if (n_arms + 1) ** (memory - 1) > 10**6:
         raise ValueError(
             f"`memory` and arms must keep (K + 1) ** (m - 1), the number of windows, below a million, "
             f"got {n_arms + 1} ** {memory - 1}"
+        )
+    if (n_arms + 1) ** (memory - 1) * horizon > 2 * 10**8:  # two bytes each
+        raise ValueError(
+            f"`horizon` must keep T (K + 1) ** (m - 1), the choices kept, below 200 million, "
+            f"got {horizon} * {n_arms + 1} ** {memory - 1}"
         )
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #89b766a6
@@ -338,7 +372,7 @@ def _windows(model: TallyingModel) -> tuple[np.ndarray, np.ndarray]:
     digits = window[:, None] // base ** np.arange(depth) % base
     arms = np.broadcast_to(np.arange(base - 1), (len(window), base - 1))
     tally = model.weights[0] + ((digits[:, :, None] == np.arange(base - 1)) * model.weights[1:, None]).sum(1)
-    return model.mean_losses(arms, tally), (window[:, None] * base + arms) % base**depth
+    return model._means(arms, tally), (window[:, None] * base + arms) % base**depth
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #d446e1b7
 def _follow(choice: np.ndarray, following: np.ndarray, window: int) -> np.ndarray:
@@ -352,12 +386,14 @@ def _follow(choice: np.ndarray, following: np.ndarray, window: int) -> np.ndarra
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #5a87c2b8
 def best_sequence(
     model: TallyingModel, # at most a million windows of m - 1 actions
-    horizon: int, # steps T, >= 1
+    horizon: int, # steps T, >= 1; times windows at most 200 million
     *, start: Sequence[int] = (), # actions already played, the latest last
 ) -> tuple[float, np.ndarray]: # the least possible loss, and actions (T,) that reach it
     "The comparator of regret, eq. (5)"
-    costs, following = _windows(_is_model(model))
-    shape = check_integer("horizon", horizon, low=1), len(costs)
+    check_integer("horizon", horizon, low=1)
+    _check_windows(_is_model(model).n_arms, model.memory, horizon)
+    costs, following = _windows(model)
+    shape = horizon, len(costs)
     value, choice = np.zeros(len(costs)), np.empty(shape, np.int16)
     for t in reversed(range(horizon)):
         total = costs + value[following]
@@ -401,7 +437,7 @@ def _can_list(w: np.ndarray) -> bool:
     "Whether all reachable tallies can be listed: equal weights, or at most half a million sums"
     return len(w) <= 20 or _decay(w) == 1
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split9
 def _looked_at(model: TallyingModel) -> np.ndarray:
     "Tallies at which eq. (7) is asked; beside a grid the corners of tables, where their least losses are"
     y = reachable_tallies(model.weights)
@@ -411,7 +447,7 @@ def _looked_at(model: TallyingModel) -> np.ndarray:
     y = np.concatenate([y, model.prefix[1:], *corners])
     return y[y >= model.weights[0]]
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split10
 def _warn_of_grid(memory: int) -> None:
     warnings.warn(
         f"`model` has m = {memory} > 20 unequal weights: a grid stands for the tallies, "
@@ -452,7 +488,7 @@ def epoch_radius(
     s: int,  # epoch, >= 1
 ) -> float:
     "Confidence radius of an epoch under halving, eq. (10)"
-    return 0.5 ** check_integer("s", s, low=1)
+    return 0.5 ** check_integer("s", s, low=1, high=500)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #86df573c
 def epoch_length(
@@ -461,7 +497,7 @@ def epoch_length(
     delta: float,  # chance of failure, in (0, 1)
 ) -> int:
     "Stored plays of each arm in an epoch under halving, eq. (10)"
-    check_integer("s", s, low=1), check_integer("n_arms", n_arms, low=1)
+    check_integer("n_arms", n_arms, low=1), check_integer("s", s, low=1, high=500)
     check_real("delta", delta, low=0, high=1, open_low=True, open_high=True)
     return math.ceil(math.log(4 * n_arms * s**2 / delta) / (2 * epoch_radius(s) ** 2))
 
@@ -472,8 +508,8 @@ def survivors(
 ) -> np.ndarray:        # bool, shape (A,)
     "Which arms stay after an epoch, eq. (11)"
     means = _numbers("means", means, 1)
-    if not np.isfinite(means).all():
-        raise ValueError(f"`means` must be finite, got {means!r:.60}")
+    if not means.size or not np.isfinite(means).all():
+        raise ValueError(f"`means` must be finite, one at least, got {means!r:.60}")
     return means <= means.min() + 2 * check_real("radius", radius, low=0)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #cd551a71
@@ -501,7 +537,7 @@ def _gaps(gaps) -> np.ndarray:
         raise ValueError(f"`gaps` must be numbers in [0, 1] of which one is 0, got {gaps!r:.80}")
     return gaps
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split8
 def _epochs_within(horizon: int, n_arms: int, memory_bound: int, delta: float) -> int:
     "Epochs that can begin before the horizon: one only begins when two arms have finished all before it"
     check_integer("horizon", horizon, low=1)
@@ -551,8 +587,9 @@ def cyclic_occupancy(
     memory: int,         # m, equal weights
 ) -> np.ndarray:         # shape (..., K, m): share of steps with arm x played at tally 1, ..., m
     "How often a cyclic policy meets each arm at each tally, eq. (18)"
-    cycles = _integers("cycles", cycles)
-    check_integer("n_arms", n_arms, low=int(cycles.max(initial=0)) + 1)
+    cycles = _arms_below(check_integer("n_arms", n_arms, low=1), "cycles", cycles)
+    if not cycles.ndim:
+        raise ValueError(f"`cycles` must be sequences of arms, got {cycles!r:.60}")
     check_integer("memory", memory, low=1, high=cycles.shape[-1])
     tally = sum((np.roll(cycles, i, axis=-1) == cycles).astype(int) for i in range(memory))
     pair = cycles * memory + tally - 1
@@ -672,6 +709,12 @@ def _is_env(env) -> WeightedTallyingBandit:
         raise TypeError(f"`env` must be a WeightedTallyingBandit, got {env!r:.60}")
     return env
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split2
+def _check_arms(policy, env: WeightedTallyingBandit) -> None:
+    "Refuse a policy for another number of arms; one of one's own need not say it"
+    if getattr(policy, "n_arms", env.n_arms) != env.n_arms:
+        raise ValueError(f"`policy` has {policy.n_arms} arms, `env` has {env.n_arms}")
+
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #83054e02
 def simulate(
     policy,                      # has `select()` and `update(loss)`
@@ -685,6 +728,7 @@ def simulate(
         raise TypeError(f"`policy` must have `select` and `update`, got {policy!r:.60}")
     if getattr(policy, "n_envs", env.n_envs) != env.n_envs:  # a policy of one's own need not say it
         raise ValueError(f"`policy` plays {policy.n_envs} games, `env` has {env.n_envs}")
+    _check_arms(policy, env)
     shape = check_integer("horizon", horizon, low=1) * keep, env.n_envs  # a step is written in one piece
     actions, losses, expected = np.empty(shape, np.int16), np.empty(shape), np.empty(shape)
     total = np.zeros(env.n_envs)
@@ -701,22 +745,23 @@ def simulate(
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #4e81544a
 def simulate_blocks(
-    policy: BlockPolicy, # a fresh one
+    policy: BlockPolicy, # a used one goes on in its block
     env: WeightedTallyingBandit, # one game
     horizon: int, # steps, >= 1
 ) -> dict[str, np.ndarray]: # "arms", "lengths", "expected", (blocks,)
     "Play by blocks, eq. (3): `simulate` without its loop"
     if _is_env(env).n_envs != 1 or not isinstance(policy, BlockPolicy):
         raise ValueError(f"`policy` must be a BlockPolicy, `env` one game, got {type(policy)}, {env.n_envs}")
+    _check_arms(policy, env)
     rows, left = [], check_integer("horizon", horizon, low=1)
     while left:
         arm, warmup, stored = policy.block
-        length = min(left, warmup + stored)
-        total, expected = env.block_total(arm, length, warmup)
+        length = min(left, warmup + stored - policy._played)
+        total, expected = env.block_total(arm, length, max(0, warmup - policy._played))
         rows.append((arm, length, expected.item()))
-        left -= length
-        if length == warmup + stored:
-            policy.finish(total.item() / stored)
+        left, policy._played, policy._sum = left - length, policy._played + length, policy._sum + total.item()
+        if policy._played == warmup + stored:
+            policy.finish(policy._sum / stored)
     columns = zip(("arms", "lengths", "expected"), zip(*rows, strict=True), strict=True)
     return {name: np.array(column) for name, column in columns}
 
@@ -728,11 +773,12 @@ def _taken(loss: np.ndarray, n_envs: int) -> np.ndarray:
         raise ValueError(f"`loss` must be in [0, 1], one number for each of {n_envs} games, got {loss!r:.60}")
     return loss
 
-
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split7
 def _chosen(policy) -> np.ndarray:
-    "The arms of the latest `select`, or an error that says that there was none"
-    if policy._arms is None:
+    "The arms of the latest `select`, or an error that says that there was none since the last `update`"
+    if policy._arms is None or not policy._asked:
         raise ValueError("`update` must follow a `select`, got a loss before any arm was chosen")
+    policy._asked = False
     return policy._arms
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #8a68c138
@@ -754,7 +800,7 @@ class UCB1Loss:
         *, n_envs: int = 1,    # games in step
     ):
         self.n_arms, self.time = check_integer("n_arms", n_arms, low=1), 0
-        self.n_envs, self._arms = check_integer("n_envs", n_envs, low=1), None
+        self.n_envs, self._arms, self._asked = check_integer("n_envs", n_envs, low=1), None, False
         self._counts, self._sums, self._mean, self._width, self._index = np.zeros((5, n_arms, n_envs))
         self._row = np.arange(n_envs)  # arm-major: a row is an arm, so that a pass is long
 
@@ -776,14 +822,16 @@ class UCB1Loss:
             np.multiply(self._width, -math.sqrt(2 * math.log(self.time)), out=self._index)
             self._index += self._mean
             self._arms = _first_least(self._index)
+        self._asked = True
         return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
+        loss = _taken(loss, self.n_envs)
         at = _chosen(self) * self.n_envs + self._row
-        n, paid = self._counts.take(at) + 1, self._sums.take(at) + _taken(loss, self.n_envs)
+        n, paid = self._counts.take(at) + 1, self._sums.take(at) + loss
         self._counts.ravel()[at], self._sums.ravel()[at] = n, paid
         self._mean.ravel()[at], self._width.ravel()[at] = paid / n, 1 / np.sqrt(n)
         self.time += 1
@@ -805,7 +853,7 @@ class EXP3Loss:
         tuned = math.sqrt(2 * math.log(max(2, n_arms)) / (n_arms * check_integer("horizon", horizon, low=1)))
         self.rate = tuned if rate is None else check_real("rate", rate, low=0, open_low=True)
         self.mixing, self._rng = check_real("mixing", mixing, low=0, high=1), _generator(seed)
-        self.n_envs, self._arms = check_integer("n_envs", n_envs, low=1), None
+        self.n_envs, self._arms, self._asked = check_integer("n_envs", n_envs, low=1), None, False
         self._estimate, self._row = np.zeros((n_arms, n_envs)), np.arange(n_envs)  # arm-major
 
     @property
@@ -824,15 +872,16 @@ class EXP3Loss:
         p = self.probabilities.T
         upto = p.cumsum(axis=0)
         self._arms = (upto < self._rng.random(self.n_envs) * upto[-1]).sum(axis=0)
-        self._chance = p.ravel().take(self._arms * self.n_envs + self._row)
+        self._chance, self._asked = p.ravel().take(self._arms * self.n_envs + self._row), True
         return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
+        loss = _taken(loss, self.n_envs)
         at = _chosen(self) * self.n_envs + self._row
-        self._estimate.ravel()[at] += _taken(loss, self.n_envs) / self._chance
+        self._estimate.ravel()[at] += loss / self._chance
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #43274b0d
 class BatchedEXP3(EXP3Loss):
@@ -855,18 +904,30 @@ class BatchedEXP3(EXP3Loss):
         if self._done == self.batch:
             self._done, self._sum = 0, 0.0
             super().select()
+        self._asked = True
         return self._arms.copy()
 
     def update(
         self, loss: np.ndarray,  # what the arms cost, shape (n_envs,)
     ) -> None:
         "Take the losses of the arms that were selected"
+        loss = _taken(loss, self.n_envs)
         _chosen(self)
-        self._done, self._sum = self._done + 1, self._sum + _taken(loss, self.n_envs)
+        self._done, self._sum = self._done + 1, self._sum + loss
         if self._done == self.batch:
+            self._asked = True  # of the whole batch
             super().update(self._sum / self.batch)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #a9dc48d7
+def minimax_exploration(
+    n_arms: int,   # K >= 1
+    horizon: int,  # steps T, >= 1
+) -> int:
+    "Stored plays an arm with which explore-then-commit pays of the order T^(2/3) on the worst gaps"
+    K, T = check_integer("n_arms", n_arms, low=1), check_integer("horizon", horizon, low=1)
+    return max(1, math.ceil((T / K) ** (2 / 3) * math.log(K * T) ** (1 / 3)))
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split6
 class ExploreThenCommit(BlockPolicy):
     "One block an arm, then the arm with the smallest mean"
 
@@ -874,10 +935,11 @@ class ExploreThenCommit(BlockPolicy):
         self,
         n_arms: int,       # K >= 1
         horizon: int,      # steps T, >= 1
-        explore: int,      # stored plays an arm, >= 1
+        explore: int | None = None,  # stored plays an arm, >= 1; default: `minimax_exploration`
         warmup: int = 0,   # losses forgotten at the head of each block
     ):
         super().__init__(n_arms, horizon)
+        explore = minimax_exploration(n_arms, horizon) if explore is None else explore
         self.explore = check_integer("explore", explore, low=1)
         self.warmup = check_integer("warmup", warmup, low=0)
         self.means_ = []
@@ -907,14 +969,16 @@ class ExploreThenPlan:
     ):
         self.n_arms = check_integer("n_arms", n_arms, low=1)
         self.memory = check_integer("memory", memory, low=1)
-        _check_windows(n_arms, memory)
         looks = n_arms * memory * check_integer("sweeps", sweeps, low=1)
         self.horizon = check_integer("horizon", horizon, low=looks + 1)
+        _check_windows(n_arms, memory, horizon - looks)
         self._actions = np.tile(np.repeat(np.arange(n_arms), memory), sweeps).tolist()
         self._losses = []
 
     def select(self) -> int:
-        "The arm to play now"
+        "The arm to play now; ValueError beyond the horizon"
+        if len(self._losses) == self.horizon:
+            raise ValueError(f"`horizon` was {self.horizon} steps, all of them played")
         return self._actions[len(self._losses)]
 
     def update(
@@ -982,11 +1046,12 @@ class _CycleSearch:
             self.active_ = self.active_[survivors(self.ratings_, radius)]
             self.history_.append((s, len(self.ratings_), len(self.active_), radius))
         while True:
-            yield from map(int, self.cycles[best])
+            for arm in self.cycles[best]:
+                yield int(arm)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #a766597f
 class SETallying(_CycleSearch):
-    "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes only"
+    "SE-TB of the predecessor, eq. (22): elimination among all cycles of period sqrt(T); toy sizes, no pickle"
 
     n_envs = 1
 
@@ -1021,7 +1086,7 @@ class SETallying(_CycleSearch):
         self._arm = self._game.send(_taken(loss, self.n_envs).item())
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #5c51d9a4
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TallyFit:
     "What a log says about the losses"
     arms: tuple               # labels of the arms, as in the rows below
@@ -1051,20 +1116,43 @@ def _curve(r: np.ndarray, loss: np.ndarray, grid: np.ndarray, shape: str) -> np.
     if shape == "isotonic":
         fits = [IsotonicRegression(increasing=up, out_of_bounds="clip").fit(r, loss) for up in (True, False)]
         return min(fits, key=lambda fit: ((fit.predict(r) - loss) ** 2).sum()).predict(grid)
-    bins = _bins(r, len(grid))
-    seen = np.bincount(bins, minlength=len(grid))
-    means = np.bincount(bins, loss, len(grid)) / np.maximum(seen, 1)
+    seen = np.bincount(_bins(r, len(grid)), minlength=len(grid))
+    means = np.bincount(_bins(r, len(grid)), loss, len(grid)) / np.maximum(seen, 1)
     return np.interp(grid, grid[seen > 0], means[seen > 0])
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #94eddf3f
 def _in_time(log: Mapping, plays: int) -> np.ndarray:
     "The order of the plays, or an error that says what is wrong with their times"
     time = np.asarray(log["time"]) if "time" in log else np.arange(plays)
-    if time.shape != (plays,) or (time != time).any():  # NaN and NaT are not equal to themselves
+    if time.shape != (plays,) or any(map(_missing, time if time.dtype.kind == "O" else time[time != time])):
         raise ValueError(f"`log` must hold a time for each of {plays} plays, got {time!r:.60}")
+    dates = time.dtype.kind == "O" and all(isinstance(t, (date, timedelta)) for t in time)
+    if time.dtype.kind not in "iufmM" and not dates:  # texts would be sorted as texts: "10" before "9"
+        raise ValueError(f"`log` must have times that are numbers or dates, got {time!r:.60}")
     return np.argsort(time, kind="stable")
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split3
+def _missing(label) -> bool:
+    "Whether a label or a time is None, NaN, NaT or the like"
+    try:
+        return label is None or bool(label != label)  # NaN and NaT are not equal to themselves
+    except (TypeError, ValueError):  # what cannot be compared, such as pandas.NA
+        return True
 
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split4
+def _labels(given) -> tuple[np.ndarray, np.ndarray]:
+    "The arms' names and each play's place among them, or an error that says what is no name"
+    labels = np.asarray(given)
+    if labels.ndim != 1:
+        raise ValueError(f"`log` must hold a row of arms, got shape {labels.shape}")
+    if labels.dtype.kind not in "iub":
+        if lost := [i for i, label in enumerate(given) if _missing(label)]:
+            raise ValueError(f"`log` must name an arm in each row, row {lost[0]} has none")
+        if len({isinstance(label, str) for label in given}) > 1:
+            raise ValueError("`log` must name its arms by texts or by numbers, got both")
+    return np.unique(labels, return_inverse=True)
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19split5
 def _steady_loss(full: np.ndarray) -> tuple[float, float]:
     "Mean and 95 % half-width of the losses at a full tally, eq. (23); NaN where there was none"
     if not len(full):
@@ -1077,12 +1165,11 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Labels, the arms played and their losses in order of time; ValueError for what is no log"
     if missing := {"arm", "loss"} - set(log if hasattr(log, "keys") else ()):
         raise ValueError(f"`log` must have the columns arm and loss, lacks {', '.join(sorted(missing))}")
-    arms, played = np.unique(np.asarray(log["arm"]), return_inverse=True)
-    loss = _numbers("log", log["loss"])
-    if loss.shape != played.shape or not loss.size or not ((loss >= 0) & (loss <= 1)).all():
-        raise ValueError(
-            f"`log` must hold a loss in [0, 1] for each play, got shapes {loss.shape}, {played.shape}"
-        )
+    (arms, played), loss = _labels(log["arm"]), _numbers("log", log["loss"])
+    if loss.shape != played.shape or not loss.size:
+        raise ValueError(f"`log` must hold a loss for each play, got shapes {loss.shape}, {played.shape}")
+    if (bad := np.flatnonzero(~((loss >= 0) & (loss <= 1)))).size:
+        raise ValueError(f"`log` must hold losses in [0, 1], row {bad[0]} has {loss[bad[0]]:g}")
     order = _in_time(log, len(loss))
     return arms, played[order], loss[order]
 
@@ -1090,7 +1177,7 @@ def _sorted_log(log: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def tally_losses(
     log: Mapping,               # columns "arm" (labels), "loss" (in [0, 1]) and, if not in order, "time"
     weights: Sequence,          # shape (m,): the weights to assume; the current play first
-    *, shape: str = "isotonic", # "isotonic": rising or falling, whichever fits; "mean": plain means
+    *, shape: str = "isotonic", # "isotonic": rising or falling; "mean": plain means. Both end in the plateau
     points: int | None = None,  # P, points of each curve; default: m, at most 50
 ) -> TallyFit:
     "Every arm's loss as a function of its tally from one learner's plays; warns of arms never seen steady"
@@ -1100,9 +1187,11 @@ def tally_losses(
     P = min(len(w), 50) if points is None else check_integer("points", points, low=1)
     grid = np.arange(1, P + 1) / P
     rows = [(r[played == x], loss[played == x]) for x in range(len(arms))]
-    model = TallyingModel(np.clip([_curve(*row, grid, shape) for row in rows], 0, 1), w)
     counts = np.stack([np.bincount(_bins(a, P), minlength=P) for a, _ in rows])
     plateau, half = np.array([_steady_loss(b[a > 1 - 1e-9]) for a, b in rows]).T
+    curves = np.clip([_curve(*row, grid, shape) for row in rows], 0, 1)
+    curves[:, -1] = np.where(np.isnan(plateau), curves[:, -1], plateau)  # no run-in in the steady loss
+    model = TallyingModel(curves, w)
     if unseen := [arm for arm, p in zip(arms.tolist(), plateau, strict=True) if np.isnan(p)]:
         warnings.warn(f"`log` has no run of m = {len(w)} plays of {unseen}: no steady loss", stacklevel=2)
     return TallyFit(tuple(arms.tolist()), model, counts, plateau, half)
@@ -1164,16 +1253,23 @@ def _ucb_kernel(
         tl.store(mean_ptr + game * T + t, mean)
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #c00ed785
+def _check_games(tables: Tensor, weights: Tensor, uniforms: Tensor) -> None:
+    "Refuse what is no game"
+    for name, tensor, ndim in (("tables", tables, 2), ("weights", weights, 1), ("uniforms", uniforms, 2)):
+        if check_tensor(name, tensor, ndim=ndim, finite=True).dtype != torch.float64:
+            raise ValueError(f"`{name}` must have dtype float64, got {tensor.dtype}")
+    _check_weights(weights.tolist())
+    if not tables.numel() or tables.min() < 0 or tables.max() > 1:
+        raise ValueError(f"`tables` must hold losses in [0, 1], one at least, got {tuple(tables.shape)}")
+
+# %% ../../nbs/estimation/04_tallying_bandits.ipynb #c19part3
 def ucb_games(
     tables: Tensor,    # h at r = 1/P, ..., 1; shape (K, P), float64
     weights: Tensor,   # shape (m,), float64, in [0, 1]; the current play first
     uniforms: Tensor,  # shape (B, T), float64, in [0, 1): a play costs 1 where the number is below its mean
 ) -> tuple[Tensor, Tensor]:  # arms (B, T) int16 and mean losses (B, T) float64
     "Games of UCB1 on a tallying bandit; one program a game on a GPU, else `ucb_games_reference`"
-    for name, tensor, ndim in (("tables", tables, 2), ("weights", weights, 1), ("uniforms", uniforms, 2)):
-        if check_tensor(name, tensor, ndim=ndim, finite=True).dtype != torch.float64:
-            raise ValueError(f"`{name}` must have dtype float64, got {tensor.dtype}")
-    _check_weights(weights.tolist())
+    _check_games(tables, weights, uniforms)
     if not use_triton(tables, weights, uniforms, double=True):
         return ucb_games_reference(tables, weights, uniforms)
     (K, P), (B, T), m = tables.shape, uniforms.shape, len(weights)
@@ -1278,7 +1374,7 @@ def race_arms(
         arms |= {name: (call, steps) for name, call in _peer_steps(n_arms, steps).items()}
     for B in (1, batch):
         own = lambda B=B: simulate(UCB1Loss(n_arms, n_envs=B), game(B), steps, keep=False)
-        arms[f"{B} games"] = (own, B * steps)
+        arms["one game" if B == 1 else f"{B} games"] = (own, B * steps)
     return arms
 
 # %% ../../nbs/estimation/04_tallying_bandits.ipynb #7011c380
@@ -1298,7 +1394,7 @@ def benchmark(
     for policy, options in cases:
         raced = race_arms(policy, **options)
         calls = {name: call for name, (call, _) in raced.items()}
-        timings = bench.time_pairs(calls, repeats=repeats, warmup=1)
+        timings = bench.time_pairs(calls, repeats=repeats, warmup=1, min_time=0.1)  # others are at work
         case = ", ".join([policy, *(f"{key} = {value}" for key, value in options.items())])
         facts = dict(n_arms=6, memory=30) | options
         steps, new = (
