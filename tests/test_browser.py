@@ -253,11 +253,10 @@ def test_every_verdict_is_on_screen(visit, built_site, width):
 
 
 def test_the_scoreboard_and_the_passport_lead_to_the_claim(visit, built_site):
-    chapters = [name for name in claimed(built_site) if name != "ledger.html"]
-    if not chapters:
+    if not any((ROOT / "nbs" / "ledger").glob("*.json")):
         pytest.skip("no ledger yet")
     with visit("ledger.html") as page:
-        page.locator(f".wb-claim-id[href^='{chapters[0]}']").first.click()
+        page.locator(".wb-claim-id[href*='.html#C']").first.click()
         page.wait_for_url("**#C*")
         target = page.locator(".wb-claim:target")
         target.wait_for()

@@ -43,7 +43,10 @@ EXCEPTIONS = {
             "weighting.weighted_cfm.frechet_distance", "weighting.weighted_cfm.precision_recall"), LATER),
     },
 }  # fmt: skip
-SLOW = {"estimation.movable_antenna_isac.alternating_isac": MINUTES}
+UNSEEN = {
+    "estimation.movable_antenna_isac.alternating_isac": MINUTES,
+    "estimation.movable_antenna_isac.finish_design": "`torch.func` hides the device: its wrappers say that they lie on the CPU",
+}
 COPIES = {  # what goes through the CPU, and why; none of them lies in a step of training or decoding
     "adadim._sequence_errors": "one number a calibration sequence, for a report in float64",
     "compander.weight_percentiles": "NumPy's percentiles, for a figure",
@@ -62,7 +65,7 @@ COPIES = {  # what goes through the CPU, and why; none of them lies in a step of
 def takes_tensors(name: str) -> bool:
     module, _ = fuzz.public()[name]
     entry = fuzz.TABLE.get(name)
-    if not callable(entry) or name.startswith("book.") or name in SLOW:
+    if not callable(entry) or name.startswith("book.") or name in UNSEEN:
         return False
     return any(isinstance(v, torch.Tensor | nn.Module) for v in tree_leaves(fuzz.unpacked(entry(module))))
 

@@ -23,7 +23,7 @@ MOVES = {
     "integration, eq. (27)": ("nbody_arrays", "pos += dt * vel", "pos += 2 * dt * vel"),
     "EGNN, eq. (28)": ("nbody_arm", "pos + pull + layer", "pos - pull + layer"),
     "a learning rate of the page": ("nbody_arm", 'LR = {"EGNN": 5e-4}', 'LR = {"EGNN": 6e-4}'),
-    "a schedule of the page": ("digit_arm", "0.5 * (1 + math.cos", "0.4 * (1 + math.cos"),
+    "a schedule of the page": ("digit_arm", "0.5 * (1 + math.cos(math.pi * step", "0.4 * (1 + math.cos(math.pi * step"),
     "the loss of the page": (
         "nbody_arm", "(model(pos, vel, charge) - target).square().mean()", "(model(pos, vel, charge) - target).abs().mean()"),
     "the weights' way through the cache": ("digit_arm", "part.view(t.shape).to(t.dtype)", "part.view(t.shape).to(t.dtype) * 0"),
