@@ -1167,6 +1167,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'weightbook.book.run._is_as_left': ('book/run.html#_is_as_left', 'weightbook/book/run.py'),
                                      'weightbook.book.run._kernel_environment': ( 'book/run.html#_kernel_environment',
                                                                                   'weightbook/book/run.py'),
+                                     'weightbook.book.run._lighter': ('book/run.html#_lighter', 'weightbook/book/run.py'),
                                      'weightbook.book.run._lock': ('book/run.html#_lock', 'weightbook/book/run.py'),
                                      'weightbook.book.run._move': ('book/run.html#_move', 'weightbook/book/run.py'),
                                      'weightbook.book.run._move_whole': ('book/run.html#_move_whole', 'weightbook/book/run.py'),
