@@ -6,9 +6,13 @@
 __all__ = ['DARK', 'draw_dark']
 
 # %% ../../nbs/book/dark.ipynb #da4c0004
+import base64
+import io
 import re
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+
+from PIL import Image
 
 # %% ../../nbs/book/dark.ipynb #da4c0005
 from .checks import typed
@@ -44,9 +48,19 @@ def _place(group: Element) -> tuple[float, float] | None:
     return next(((float(m[1]), float(m[2])) for m in moved if m), None)
 
 # %% ../../nbs/book/dark.ipynb #da4c0010
+_LINK = "{http://www.w3.org/1999/xlink}href"
+
+
+def _is_clear(image: str) -> bool:
+    "Whether the paper shows through an embedded image"
+    pixels = Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2])))
+    return pixels.mode == "RGBA" and pixels.getchannel("A").getextrema()[0] < 255
+
+
 def _over_image(axes: Element) -> set[Element]:
-    "The image of some axes and what is drawn on it; nothing where there is no image"
-    if axes.find(f".//{_SVG}image") is None:
+    "The image of some axes and what is drawn on it, with the paper if it shows through; nothing where there is no image"
+    images = [image.get(_LINK) for image in axes.iter(f"{_SVG}image")]
+    if not images:
         return set()
     corners = [float(v) for v in re.findall(r"-?\d+\.?\d*", axes.find(f".//{_SVG}path").get("d"))]
     (left, right), (top, bottom) = ((min(v), max(v)) for v in (corners[0::2], corners[1::2]))
@@ -58,7 +72,7 @@ def _over_image(axes: Element) -> set[Element]:
         frame = name.startswith("patch") and "fill: none" in ElementTree.tostring(child, "unicode")
         return not (name.startswith("matplotlib.axis") or frame)
 
-    return {child for child in list(axes)[1:] if inside(child)}
+    return {child for child in list(axes)[0 if any(map(_is_clear, images)) else 1 :] if inside(child)}
 
 # %% ../../nbs/book/dark.ipynb #da4c0011
 @typed
