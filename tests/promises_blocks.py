@@ -33,7 +33,7 @@ ROWS = {
     "kernels.scale_add_reference": lambda: (kernels.scale_add_reference, (t(3), t(3, seed=1), 0.7)),
     "nets.MLP": lambda: (small(nets.MLP, [3, 4, 2]), (t(5, 3),)),
     "nets.ResidualBlock": lambda: (small(nets.ResidualBlock, 2, 4, stride=2), (t(2, 2, 6, 6),)),
-    "nets.SmallResNet": lambda: (small(nets.SmallResNet, 8, 2, channels=1, width=2), (t(2, 1, 8, 8),)),
+    "nets.SmallResNet": lambda: (small(nets.SmallResNet, 8, classes=2, channels=1, width=2), (t(2, 1, 8, 8),)),
     "nets.SmallViT": lambda: (
         small(nets.SmallViT, size=8, patch=4, classes=2, channels=1, width=4, depth=1, heads=2), (t(2, 1, 8, 8),)),
     "lm.toy_llama": lambda: (logits(llama()), (ids(1, 4),)),

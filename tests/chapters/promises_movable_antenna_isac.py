@@ -2,7 +2,7 @@
 
 import torch
 from chapters.fuzz_movable_antenna_isac import near
-from promise_reasons import READS
+from promise_reasons import READS, WIDE
 
 from weightbook.estimation import movable_antenna_isac as m
 
@@ -18,8 +18,10 @@ NO = {  # columns, reason -> names
     ("compile export vmap", READS): (
         "nearfield_channel nearfield_channel_grad steering user_rates sum_rate sensing_rows sensing_sinr "
         "mvdr_combiner wmmse_auxiliaries isac_precoder_update water_filling block_diagonalization isac_start "
-        "position_gradient project_min_spacing optimize_positions kkt_residual alternating_isac finish_design"),
+        "position_gradient project_min_spacing optimize_positions kkt_residual alternating_isac finish_design "
+        "at_angle largest_sinr"),
     ("grad", "singular vectors of complex matrices are free in their phase, which PyTorch refuses to differentiate"): (
         "block_diagonalization isac_start"),
+    ("bfloat16", WIDE): "at_angle",
 }  # fmt: skip
 UNTRIED = {}

@@ -25,7 +25,7 @@ NO = {  # columns, reason -> names
     ("compile export vmap", "steps through torchdiffeq, whose steps depend on values, in float64"): "integrate",
     ("grad", REPORT): "wasserstein2",
     ("grad", "weights are constants of a loss and are detached on purpose"): (
-        "gibbs_weights_from_cost gibbs_weights tilt_statistics wcfm_loss"),
+        "gibbs_weights_from_cost gibbs_weights tilt_statistics wcfm_loss WeightedConditionalFlowMatcher"),
     ("grad", "samples: no gradient is kept through a flow"): "integrate",
     ("bfloat16", WIDE): (
         "pair_cost cost_matrix sinkhorn_potentials gibbs_weights tilt_statistics minibatch_plan "
