@@ -129,18 +129,28 @@ class Row:
     "A right call, with its tensors in the open"
 
     def __init__(self, name: str):
-        self.function, args = right_call(name)
-        self.flat, self.form = tree_flatten(args)
+        self.function, (positional, keywords) = right_call(name)
+        self.flat, self.form = tree_flatten((positional, keywords))
         self.at = [i for i, v in enumerate(self.flat) if is_input(v)]
         self.inputs = [self.flat[i] for i in self.at]
         self.floating = [i for i, v in enumerate(self.inputs) if smooth(v)]
+        # where all tensors are arguments themselves a trace need not follow `tree_unflatten`
+        self.positional = [None if is_input(v) else v for v in positional]
+        self.keywords = {key: None if is_input(v) else v for key, v in keywords.items()}
+        self.places = [*(i for i, v in enumerate(positional) if is_input(v)), *(k for k, v in keywords.items() if is_input(v))]
 
     def run(self, *inputs: Tensor, function: Callable | None = None):
+        call = self.function if function is None else function
+        if len(self.places) == len(self.at):
+            positional, keywords = list(self.positional), dict(self.keywords)
+            for place, value in zip(self.places, inputs, strict=True):
+                (keywords if isinstance(place, str) else positional)[place] = value
+            return call(*positional, **keywords)
         flat = list(self.flat)
         for i, value in zip(self.at, inputs, strict=True):
             flat[i] = value
         positional, keywords = tree_unflatten(flat, self.form)
-        return (self.function if function is None else function)(*positional, **keywords)
+        return call(*positional, **keywords)
 
     def __call__(self, *inputs: Tensor, function: Callable | None = None) -> list[Tensor]:
         "Tensors of a call that finds the random numbers of all other calls"

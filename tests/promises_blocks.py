@@ -38,6 +38,7 @@ ROWS = {
         small(nets.SmallViT, size=8, patch=4, classes=2, channels=1, width=4, depth=1, heads=2), (t(2, 1, 8, 8),)),
     "lm.toy_llama": lambda: (logits(llama()), (ids(1, 4),)),
 }  # fmt: skip
+SLOW = {"lm.toy_llama"}
 NO = {  # columns, reason -> names
     ("compile export vmap", READS): "training.accuracy",
     ("float64 bfloat16", WIDE): "training.accuracy",

@@ -11,6 +11,7 @@ ROWS = {
     "adadim_, its model": lambda: converted(lambda model: m.adadim_(model, ids(), 4, 8)),
     "awq_, its model": lambda: converted(lambda model: m.awq_(model, ids(), 4, 8)),
 }
+SLOW = set(ROWS)  # language models
 NO = {  # columns, reason -> names
     ("compile export vmap", READS): "expected_error awq_clip gptq_updates",
     ("export vmap", REPORT): "output_error top_share",

@@ -49,6 +49,7 @@ ROWS = {
         lambda model: m.quantize_model_(model, ids(), 4, 8, only="*.mlp.*")),
     "accelerate_decoding, its model": lambda: converted(accelerated),
 }  # fmt: skip
+SLOW = {"quantize_model_, its model", "accelerate_decoding, its model"}  # language models
 NO = {  # columns, reason -> names
     ("compile export vmap", READS): "quantize_groups rtn pack_codes quantize_linear",
     ("compile export vmap", "damps again until the factorisation exists"): "inverse_factor",

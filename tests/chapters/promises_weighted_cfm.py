@@ -17,6 +17,7 @@ ROWS = {
         m.WeightedConditionalFlowMatcher(1.0).sample_location_and_conditional_flow,
         (t(4, 2), t(4, 2, seed=1), torch.tensor([0.1, 0.4, 0.6, 0.9]))),
 }  # fmt: skip
+SLOW = {"VelocityUNet"}
 NO = {  # columns, reason -> names
     ("compile export", READS): "sinkhorn_potentials exact_gaussian_prior_velocity minibatch_plan ot_minibatch_pairs",
     ("vmap", READS): "minibatch_plan ot_minibatch_pairs",

@@ -18,6 +18,7 @@ ROWS = {
     "fuse_norms_, its model": lambda: converted(m.fuse_norms_),
     "rotate_decoder_, its model": lambda: converted(m.rotate_decoder_),
 }
+SLOW = {name for name in ROWS if name.endswith("its model")}  # language models
 NO = {  # columns, reason -> names
     ("compile export vmap", READS): "orthogonalise_columns",
     ("bfloat16", WIDE): "column_norms",
