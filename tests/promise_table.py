@@ -289,7 +289,9 @@ def tried(call: Callable) -> str:
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             found = call()
             return {True: "yes", False: "no: another value", None: "–", "refused": "refused"}.get(found) or f"no: {found}"
-    except Exception as error:  # whatever is raised is the answer
+    except TimeoutError:
+        raise
+    except Exception as error:  # whatever else is raised is the answer
         text = " ".join(str(error).split())
         return "refused" if text.startswith("`") else f"no: in {place(error)}, {type(error).__name__}: {text}"[:300]
 
@@ -304,7 +306,7 @@ def place(error: Exception) -> str:
 @functools.cache
 def properties(name: str) -> dict[str, str]:
     "column -> yes, refused, – or no with what was seen"
-    with warnings.catch_warnings(), fuzz.limit(300):
+    with warnings.catch_warnings(), fuzz.limit(900):
         warnings.simplefilter("ignore")
         row = Row(name)
         if not row(*row.inputs):

@@ -51,7 +51,9 @@ def check(names: list[str]) -> None:
     assert not known - set(seen), "these work now: take their reasons out of `NO`"
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+# what estimates is mostly NumPy's, and half a minute of refused traces: with the long runs
+@pytest.mark.parametrize("chapter", [
+    pytest.param(chapter, marks=[pytest.mark.slow] * chapter.startswith("estimation.")) for chapter in CHAPTERS])
 def test_what_does_not_work_has_its_reason(chapter):
     check([name for name in table.names() if name.startswith(f"{chapter}.") and name not in table.SLOW])
 

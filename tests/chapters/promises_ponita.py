@@ -28,6 +28,7 @@ ROWS = {
     "PNITA": lambda: (made(m.PNITA, 1, hidden=4, out_scalar=1, layers=1), (t(4, 3), t(4, 1, seed=1))),
     "EGNN": lambda: (made(m.EGNN, hidden=4, layers=1), (t(2, 4, 3), t(2, 4, 3, seed=1), t(2, 4, seed=2))),
 }
+SLOW = {"Ponita", "Ponita, arranged edges", "PNITA"}
 NO = {  # columns, reason -> names
     ("compile export vmap", "a graph is made from values, by SciPy's tree or by sizes: make it outside and hand it on"): (
         "fully_connected knn_edges radius_edges arrange_edges"),
