@@ -30,7 +30,7 @@ NO = {  # columns, reason -> names
     ("grad", "samples: no gradient is kept through a flow"): "integrate",
     ("bfloat16", WIDE): (
         "pair_cost cost_matrix sinkhorn_potentials gibbs_weights tilt_statistics minibatch_plan "
-        "bridge_reference bridge integrate"),
+        "bridge_reference bridge integrate WeightedConditionalFlowMatcher"),
     ("bfloat16", "times or distances are rounded before they are amplified"): "exact_gaussian_prior_velocity time_embedding",
     ("float64", GENERATOR): "ot_minibatch_pairs",
 }  # fmt: skip
