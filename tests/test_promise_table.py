@@ -40,7 +40,7 @@ def test_nothing_is_entered_twice_or_for_nothing():
     public = fuzz.public()
     rows = {name.partition(",")[0] for name in table.ROWS}
     assert {*rows, *table.UNTRIED} <= set(public) and not rows & set(table.UNTRIED)
-    assert {name for name, _ in table.NO} | table.SLOW <= set(table.names())
+    assert {name for name, _ in table.NO} | table.SLOW <= set(table.names()) and table.SLOW
     assert all(reason and len(reason) < 240 for reason in [*table.NO.values(), *table.UNTRIED.values()])
 
 
