@@ -282,7 +282,7 @@ def test_what_a_cut_or_broken_race_had_is_filed(book, monkeypatch, how, said):
     assert [(row["case"], row["arm"]) for row in stored] == [("first", "dense"), ("first", "sparse")]
 
 
-def test_a_session_runs_parity_then_the_races_by_value_until_its_time_is_up(book, monkeypatch):
+def test_a_session_runs_parity_then_the_races_by_value_until_its_time_is_up(book, monkeypatch, capsys):
     clock, called = [0.0], []
 
     def child(code, *arguments, seconds):
@@ -297,6 +297,7 @@ def test_a_session_runs_parity_then_the_races_by_value_until_its_time_is_up(book
     with pytest.raises(cli.typer.Exit):
         cli._session(["dpp_least_squares", "wina", "adadim", "quantizers", "ponita"], settings, 600)
     assert called == [("parity", 180.0), ("quantizers", 415.0), ("wina", 215.0)]  # nothing is left for ponita and adadim
+    assert "not in this session: dpp_least_squares\n" in capsys.readouterr().err
     assert json.loads((book / "bench" / "nvidia-none" / "parity.json").read_text()) == {
         "device": "nvidia-none", "rows": [], "tests": {}}
 

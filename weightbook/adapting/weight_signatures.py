@@ -43,7 +43,7 @@ def projection_coefficient(
     check_tensor("v", v, floating=True, finite=True)
     check_tensor("a", a, shape=tuple(v.shape), floating=True, finite=True)
     wide = torch.promote_types(v.dtype, torch.float32)
-    v, a = v.detach().to(wide).flatten(), a.detach().to(wide).flatten()
+    v, a = v.to(wide).flatten(), a.to(wide).flatten()
     peak = a.abs().max() if a.numel() else a.sum()
     unit = a / torch.where(peak > 0, peak, 1)  # squares of small numbers must not vanish
     return torch.where(peak > 0, torch.dot(v, unit) / torch.dot(unit, unit).clamp(min=1) / torch.where(peak > 0, peak, 1), 0)
@@ -456,7 +456,7 @@ def apply_signatures(
     *, pretrained: State | None = None,  # where the target started: refused unless the signatures started there too
     code_compat: bool = False,  # True: square the strengths, as the released script does
 ) -> dict[str, Tensor]:     # a new state dict; tensors that are not patched are shared with the target
-    "Linear patching, eq. (9)"
+    "Linear patching, eq. (9); what is patched keeps no graph, see `patch_tensor` for gradients"
     state, found = _state(target, "target"), _listed(signatures)
     lam = _weights(weights, len(found), code_compat)
     for signature in found:

@@ -484,7 +484,7 @@ def _race(
 # %% ../../nbs/book/cli.ipynb #5c1f0a04
 _SESSION = 600       # seconds of a session
 _PARITY = 0.3        # largest share of it for parity
-_BY_VALUE = (        # the races that use a GPU: kernels of our own first, by what decoding spends there
+_BY_VALUE = (        # the races of a session: kernels of our own first, by what decoding spends there
     "quantizers", "wina", "ponita", "soundscape_kmeans", "adadim", "compander", "weighted_cfm",
     "weight_signatures")
 
@@ -503,12 +503,16 @@ def _session(
         if not _raced(name, settings, left):
             failed.append(name)
     rest = ", ".join(name for name in names if name not in _BY_VALUE)
-    _err().print(f"left out, they race on the CPU: {rest or 'none'}", markup=False)
+    if rest:
+        _err().print(f"not in this session: {rest}", markup=False)
     if failed:
         raise _fail(f"not through: {', '.join(failed)}; what was measured is stored")
 
 # %% ../../nbs/book/cli.ipynb #5c1f0a10
-def _raced(name: str, settings: Settings, left: float) -> bool:
+def _raced(
+    name: str, settings: Settings, left: float,  # a chapter, the run, seconds of the session that are left
+) -> bool:                                       # whether the race went through in time
+    "Race one chapter in a process of its own, which is told to end before it is made to"
     options = ["--device", settings.device, "--seconds", f"{left - 15:.0f}", *["--save"] * settings.save]
     return _child(_COMMAND, "bench", name, "--profile", settings.profile, *options, seconds=left - 5)
 

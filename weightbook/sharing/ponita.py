@@ -372,6 +372,7 @@ def _pieces(n: int) -> Iterable[tuple[int, slice, slice]]:
 # %% ../../nbs/sharing/04_ponita.ipynb #c6759ed5
 class _ShiftSum(torch.autograd.Function):
     "Sum over shifts of the kernel (n - 1, G, n, N, C) times the shifted features (G, n, N, C)"
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor, kernel: Tensor) -> Tensor:
@@ -430,6 +431,7 @@ def _product_dtype(basis: Tensor) -> torch.dtype:
 # %% ../../nbs/sharing/04_ponita.ipynb #1715cc3b
 class _Transpose(torch.autograd.Function):
     "A contiguous transpose whose gradient is contiguous too"
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(matrix: Tensor) -> Tensor:
@@ -460,11 +462,15 @@ def fiber_conv(
 # %% ../../nbs/sharing/04_ponita.ipynb #a22ee46a
 class _LayerKernels(torch.autograd.Function):
     "basis @ weight.T for several weights (C, B) of one basis (E, N, B)"
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, basis: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(basis, *weights)
+    def forward(basis: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         return tuple(F.linear(basis, weight) for weight in weights)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, ...]:
@@ -608,11 +614,14 @@ def _check_inputs(pos: Tensor, scalar: Tensor | None, vec: Tensor | None, dim: i
 
 # %% ../../nbs/sharing/04_ponita.ipynb #b6e8cfb4
 def _graph_of(pos: Tensor, edge_index: Tensor | None, batch: Tensor | None) -> tuple[Edges, Tensor]:
-    "Arranged edges, fully connected by default, and the graph of each point"
-    if batch is None:
-        batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device)
-    check_tensor("batch", batch, shape=(len(pos),))
-    return arrange_edges(fully_connected(batch) if edge_index is None else edge_index, len(pos)), batch
+    "Arranged edges, fully connected by default, and the graph of each point; one graph is made without a look at values"
+    one, n = batch is None, len(pos)
+    batch = torch.zeros(n, dtype=torch.long, device=pos.device) if one else check_tensor("batch", batch, shape=(n,))
+    if isinstance(edge_index, Edges):
+        return edge_index, batch
+    if edge_index is None and one and n > 1:
+        return Edges(*_shifts(n, n, pos.device), n), batch
+    return arrange_edges(fully_connected(batch) if edge_index is None else edge_index, n), batch
 
 # %% ../../nbs/sharing/04_ponita.ipynb #c903f797
 def _check_counts(**counts: int) -> None:
@@ -636,7 +645,7 @@ class _Bundle(_Backbone):
         pos: Tensor,                    # positions, shape (V, dim)
         scalar: Tensor | None = None,   # shape (V, in_scalar)
         vec: Tensor | None = None,      # shape (V, in_vec, dim)
-        *, edge_index: Tensor | None = None,  # senders and receivers, shape (2, E); None: fully connected graphs
+        *, edge_index: Tensor | Edges | None = None,  # senders and receivers (2, E), or arranged; None: fully connected
         batch: Tensor | None = None,    # graph of each point, ascending, shape (V,); None: one graph
     ) -> tuple[Tensor | None, Tensor | None]: # scalars (V or graphs, out_scalar), vectors (V or graphs, out_vec, dim)
         "Outputs of the network; None where a kind of output was not asked for"
@@ -721,7 +730,7 @@ class PNITA(_Backbone):
         self,
         pos: Tensor,                    # positions, shape (V, dim)
         scalar: Tensor,                 # shape (V, in_scalar)
-        *, edge_index: Tensor | None = None,  # senders and receivers, shape (2, E); None: fully connected graphs
+        *, edge_index: Tensor | Edges | None = None,  # senders and receivers (2, E), or arranged; None: fully connected
         batch: Tensor | None = None,    # graph of each point, ascending, shape (V,); None: one graph
     ) -> tuple[Tensor, None]:           # scalars (V or graphs, out_scalar); no vectors
         "Outputs of the network, in the form that `Ponita` gives them"
