@@ -3137,6 +3137,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'weightbook/sharing/ponita.py'),
                                            'weightbook.sharing.ponita._LayerKernels.forward': ( 'sharing/ponita.html#_layerkernels.forward',
                                                                                                 'weightbook/sharing/ponita.py'),
+                                           'weightbook.sharing.ponita._LayerKernels.setup_context': ( 'sharing/ponita.html#_layerkernels.setup_context',
+                                                                                                      'weightbook/sharing/ponita.py'),
                                            'weightbook.sharing.ponita._Plain': ( 'sharing/ponita.html#_plain',
                                                                                  'weightbook/sharing/ponita.py'),
                                            'weightbook.sharing.ponita._Plain.__init__': ( 'sharing/ponita.html#_plain.__init__',
