@@ -236,18 +236,18 @@ def right(name, module, function, entry):
 
 @contextlib.contextmanager
 def limit(seconds):
-    "TimeoutError after some seconds"
+    "TimeoutError after some seconds of computing: a busy machine makes nothing slow"
 
     def stop(*_):
         raise TimeoutError(f"more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def measure(only=""):

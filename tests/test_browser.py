@@ -114,9 +114,10 @@ def check_mathematics(page, raw):
 
 
 def check_figures(page):
-    "Every picture is there, with a text that says what is to be seen"
+    "Every picture is there, with a text that says what is to be seen; of two drawings the one for the page"
     for image in page.locator("main img").all():
-        image.scroll_into_view_if_needed()
+        if "wb-night" not in (image.get_attribute("class") or ""):
+            image.scroll_into_view_if_needed()
         assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
         assert len(image.get_attribute("alt")) > 20
 
@@ -135,7 +136,7 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(visit, name):
 
 
 def test_dark_mode_toggles_is_kept_and_figures_stay_legible(visit, built_site):
-    pages = [p for p in built_site.rglob("*.html") if re.search(r'wb-figure" src="[^"]+\.svg"', p.read_text("utf-8"))]
+    pages = [p for p in built_site.rglob("*.html") if "wb-figure wb-night" in p.read_text("utf-8")]
     if not pages:
         pytest.skip("no figure is stored yet")
     with visit(pages[0].relative_to(built_site).as_posix()) as page:
@@ -144,13 +145,15 @@ def test_dark_mode_toggles_is_kept_and_figures_stay_legible(visit, built_site):
         page.click(".quarto-color-scheme-toggle")
         page.wait_for_function(f"{body} !== 'rgb(255, 255, 255)'")
         assert luminance(page.evaluate(body)) < 0.05
-        image = page.locator("img.wb-figure[src$='.svg']").first
-        look = image.evaluate("i => { const s = getComputedStyle(i); return [s.backgroundColor, s.filter]; }")
-        assert look[0] == "rgb(255, 255, 255)" and "invert" in look[1] and "hue-rotate" in look[1]
+        day, night = (page.locator(f"img.wb-figure.wb-{kind}").first for kind in ("light", "night"))
+        assert night.is_visible() and not day.is_visible()
+        assert night.evaluate("i => i.decode().then(() => i.naturalWidth)") > 0
+        assert night.evaluate("i => getComputedStyle(i).filter") == "none", "drawn, not inverted"
         page.reload(wait_until="networkidle")
         assert luminance(page.evaluate(body)) < 0.05
         page.click(".quarto-color-scheme-toggle")
         page.wait_for_function(f"{body} === 'rgb(255, 255, 255)'")
+        assert day.is_visible() and not night.is_visible()
 
 
 def test_search_finds_the_term(visit):

@@ -263,6 +263,11 @@ def test_norms_follow_the_weight():
         edit(changed)
         assert torch.allclose(changed.norms, fresh.norm(dim=0)), kind
         assert torch.allclose(changed(x), changed.linear(x.masked_fill(~changed.mask(x), 0)), atol=1e-6), kind
+    hidden = copy.deepcopy(layer)
+    hidden(x)
+    hidden.linear.weight.data.copy_(fresh)  # torch keeps no trace of that, so it has to be said
+    hidden.lay_out()
+    assert torch.allclose(hidden.norms, fresh.norm(dim=0))
     half = layer.to(torch.bfloat16)
     assert half.norms.dtype == torch.float32 and torch.allclose(half.norms, half.linear.weight.float().norm(dim=0))
     empty = layer.to_empty(device="cpu")
@@ -290,6 +295,21 @@ def test_packed_layers_multiply_with_the_weights_they_hold(accelerate):
         changed(x)
         load(changed)
         assert rms_error(changed(x), x @ other.weight.T) < 2e-2
+    for name in ("scale", "zero", "packed"):
+        changed = copy.deepcopy(layer)
+        changed(x)
+        changed.get_buffer(name).copy_(other.get_buffer(name))
+        assert rms_error(changed(x), x @ changed.weight.T) < 2e-2, name
+    for dtype in (torch.bfloat16, torch.float64, torch.float32):
+        changed = copy.deepcopy(layer)
+        changed(x)
+        changed.to(dtype)
+        assert changed(x.to(dtype)).dtype == dtype
+        assert rms_error(changed(x.to(dtype)).float(), x @ changed.weight.float().T) < 2e-2, dtype
+    if accelerate:
+        layer.scale.data.mul_(3)  # torch keeps no trace of that, so it has to be said
+        quantizers.accelerate_decoding(layer)
+        assert rms_error(layer(x), x @ layer.weight.T) < 2e-2
     layer.to_empty(device="cpu").load_state_dict(other.state_dict())
     assert rms_error(layer(x), x @ other.weight.T) < 2e-2
 

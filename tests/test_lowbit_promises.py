@@ -142,7 +142,7 @@ MASKED = {
 def test_an_incomplete_last_batch_changes_nothing(kind, method):
     run = {
         "adadim": lambda model, size: adadim.adadim_(model, IDS, 3, 32, batch_size=size).choice.dropna().tolist(),
-        "awq": lambda model, size: adadim.awq_(model, IDS, 3, 32, batch_size=size, limit=1).alpha.tolist(),
+        "awq": lambda model, size: adadim.awq_(model, IDS, 3, 32, batch_size=size, limit=1).alpha.dropna().tolist(),
         "search": lambda model, size: adadim.search_dims(model, IDS, 3, 32, batch_size=size).choice.tolist(),
     }[method]
     assert run(MASKED[kind](), 2) == run(MASKED[kind](), 5)  # 2, 2 and 1 sequences against one batch
@@ -216,7 +216,7 @@ def test_rounded_weights_stay_in_their_storage():
 # ---- the fate of every matrix ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["quantize_model_", "adadim_"])
+@pytest.mark.parametrize("name", ["quantize_model_", "adadim_", "awq_"])
 def test_the_report_lists_every_matrix(name):
     model = toy(tied=False)
     matrices = {key.removesuffix(".weight") for key, p in model.named_parameters() if p.ndim > 1}
@@ -227,8 +227,22 @@ def test_the_report_lists_every_matrix(name):
     assert fates["model.layers.0.self_attn.o_proj"] == "kept: named in `skip`"
     assert fates["model.layers.1.mlp.up_proj"] == "kept: not named in `only`"
     assert fates["lm_head"] == fates["model.embed_tokens"] == "kept: outside of the decoder layers"
-    packed = {key for key, m in model.named_modules() if isinstance(m, Q.QuantLinear)}
-    assert packed == {key for key, fate in fates.items() if fate == "converted"} and len(packed) == 8
+    converted = {key for key, fate in fates.items() if fate == "converted"}
+    assert len(converted) == 8
+    if name != "awq_":  # whose weights stay in their layers
+        assert {key for key, m in model.named_modules() if isinstance(m, Q.QuantLinear)} == converted
+
+
+def test_awq_names_what_its_limit_leaves():
+    model = toy()
+    before = state(model)
+    report = adadim.awq_(model, IDS, 4, 32, limit=1)
+    fates = fates_of(report)
+    changed = {key.removesuffix(".weight") for key, value in model.state_dict().items() if not value.equal(before[key])}
+    assert changed == {key for key, fate in fates.items() if fate == "converted"} and len(changed) == 7
+    assert all(fate == "kept: beyond `limit`" for key, fate in fates.items() if key.startswith("model.layers.1."))
+    one = report[report.layer.eq(0)]
+    assert one.modules.notna().all() and one.drop_duplicates("modules").passes.tolist() == [21, 2, 21, 21]
 
 
 def test_bits_by_pattern():
@@ -380,9 +394,8 @@ def test_split_experts_convert_like_all_other_layers(name, method):
     changed = {key for key, value in old.items() if key not in model.state_dict() or not model.state_dict()[key].equal(value)}
     experts = {key for key in old if ".experts." in key}
     assert len(experts) == 16 and experts <= changed  # 2 layers, 4 experts, 2 matrices
-    if method != "awq":
-        converted = {key for key, fate in fates_of(report).items() if fate == "converted"}
-        assert {key.removesuffix(".weight") for key in experts} <= converted
+    converted = {key for key, fate in fates_of(report).items() if fate == "converted"}
+    assert {key.removesuffix(".weight") for key in experts} <= converted
 
 
 def test_an_expert_that_no_token_comes_to_is_named():

@@ -9,6 +9,7 @@ CALLS = {
     "real_waves": dict(lux=4.0, draws=1, seed=0),
     "doubted": dict(lux=4.0, seed=0),
     "race": dict(repeats=2),
+    "race_alike": dict(L=60, repeats=1, batch=4),
 }
 
 MOVES = {

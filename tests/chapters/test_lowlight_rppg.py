@@ -1,8 +1,10 @@
 """Pulse from dark video against pyts, ssalib, explicit singular value decompositions, formulas of the papers and SciPy."""
 
+import copy
 import json
 import math
 import pickle
+from fractions import Fraction
 
 import battery
 import numpy as np
@@ -383,9 +385,25 @@ def test_recordings_are_scored_with_gamma_undone_and_read_alike():
     one = Film("a", "a", "1", ("a",), FS, np.zeros(9), np.full(9, 72.0))
     rows = lr.score_recordings([one])
     assert [(r["method"], r["reading"]) for r in rows[:2]] == [("GREEN", "peak"), ("GREEN", "steady")]
-    assert len(rows) == 8 and max(r["mae"] for r in rows) < 2
+    assert [r["reading"] for r in rows[6:]] == ["peak", "steady", "reference", "near"]
+    assert max(r["mae"] for r in rows) < 2
     lr.score_recordings([one], gamma=1.0)
     assert seen == [2.2, 1.0]
+
+
+def test_recordings_of_another_frame_rate_are_scored_at_theirs_by_a_copy_of_the_extractor():
+    class Slow(lr.Recording):
+        def traces(self, region=None, *, gamma=1.0):
+            pulse, _ = lr.pulse_wave(np.array([72.0]), 30, 24.0)
+            return lr.SkinPatchSimulator(24.0, 100.0).traces(pulse[0]), 24.0
+
+    slow = Slow("a", "a", "1", ("a",), 24.0, np.zeros(9), np.full(9, 72.0))
+    mine = lr.SSAPulseExtractor(30.0, input="pos", segment=12.0, hop=2.5, band=(0.6, 4.0))
+    rows = lr.score_recordings([slow], extractor=mine)
+    assert max(r["mae"] for r in rows if r["method"] == "SSA") < 2
+    assert mine.fs == 30.0 and not hasattr(mine, "reference_hr_")
+    whole = lr.SSAPulseExtractor(layout="global", window=4.0)  # one rate for all windows
+    assert lr.score_recordings([slow], extractor=whole)[-1]["mae"] < 2
 
 
 def test_the_extractor_keeps_scikit_learns_rules():
@@ -405,6 +423,43 @@ def test_the_extractor_keeps_scikit_learns_rules():
     assert_close(both.fit_transform(C), pulse, rtol=1e-8)
     with pytest.raises(Exception, match="not fitted"):
         lr.SSAPulseExtractor().transform(C)
+
+
+def test_help_says_how_to_use_the_extractor():
+    text = lr.SSAPulseExtractor.__doc__
+    for word in ("(N, 3)", "reference_hr_", "confidence_", "segment_times_", "BELIEVE", "fs / 2048", "steady=0"):
+        assert word in text
+
+
+def test_whatever_holds_the_traces_gives_the_same_rates():
+    import pandas as pd
+
+    C, wanted = traces(lux=60.0), lr.SSAPulseExtractor().fit(traces(lux=60.0)).reference_hr_
+    still = C.copy()
+    still.setflags(write=False)
+    for X in (C.tolist(), np.asfortranarray(C), C[::-1][::-1], still, pd.DataFrame(C), torch.from_numpy(C), 1e-200 * C):
+        assert_close(lr.SSAPulseExtractor().fit(X).reference_hr_, wanted)
+    assert_close(lr.SSAPulseExtractor().fit(C.astype(np.float32)).reference_hr_, wanted)
+    one = lr.SSAPulseExtractor().fit(C)
+    assert (copy.deepcopy(one).transform(C) == one.transform(C)).all()
+    with pytest.raises(ValueError, match="`X`"):
+        one.fit(np.ones((900, 3)))
+    assert (one.reference_hr_ == wanted).all()  # a fit that fails leaves what was there
+
+
+@pytest.mark.parametrize("fs", [12, 12.5, 15, 23.976, 29.97, 59.94, 120])
+def test_odd_frame_rates_read_a_rate_to_a_bin(fs):
+    pulse, _ = lr.pulse_wave(np.array([72.0]), 20, fs)
+    found = lr.SSAPulseExtractor(fs).fit(lr.SkinPatchSimulator(fs, 200.0).traces(pulse[0])).reference_hr_
+    assert abs(np.median(found) - 72) <= 60 * fs / 2048 + 0.5
+
+
+def test_a_camera_that_freezes_is_doubted_there():
+    C = traces(lux=60.0)
+    C[300:700] = C[300]
+    one = lr.SSAPulseExtractor().fit(C)
+    frozen = (one.segment_times_ > 14.5) & (one.segment_times_ < 18.5)
+    assert one.confidence_[frozen].max() < -10 < 0 < one.confidence_[0]
 
 
 def test_automatic_input_is_green_in_the_dark_and_pos_in_light():
@@ -471,6 +526,41 @@ def test_traces_of_a_video(tmp_path):
         lr.traces_from_video(tmp_path / "me.mkv", (30, 0, 10, 10))
 
 
+def uneven_film(path, levels, times):
+    "Grey frames shown at `times`, seconds"
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 16, 16, "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for level, at in zip(levels, times, strict=True):
+            image = av.VideoFrame.from_ndarray(np.full((16, 16, 3), level, np.uint8), format="rgb24")
+            image.pts, image.time_base = round(1000 * at), Fraction(1, 1000)
+            for packet in stream.encode(image):
+                out.mux(packet)
+        for packet in stream.encode():
+            out.mux(packet)
+
+
+def test_a_film_that_drops_frames_is_laid_on_even_times(tmp_path):
+    times = np.delete(np.arange(120) / 30, [20, 21, 22, 50, 51, 52, 53, 80])
+    uneven_film(tmp_path / "dark.mkv", 50 + 30 * times, times)
+    rgb, fs = lr.traces_from_video(tmp_path / "dark.mkv")
+    assert fs == pytest.approx(30, rel=0.02)
+    assert np.abs(rgb[:, 1] - (50 + 30 * np.arange(len(rgb)) / fs)).max() < 2  # a ramp stays a ramp
+    assert abs(len(rgb) / fs - 4) < 0.1
+    uneven_film(tmp_path / "gap.mkv", [9, 9, 9, 9], [0, 0.03, 0.9, 0.93])
+    with pytest.raises(ValueError, match="gaps of half a second"):
+        lr.traces_from_video(tmp_path / "gap.mkv")
+
+
+def test_times_that_run_backwards_are_refused_and_missing_ones_left_alone():
+    rgb = noise(4, 3)
+    with pytest.raises(ValueError, match="rising"):
+        lr._evenly("a.mkv", rgb, [0.0, 0.1, 0.05, 0.2], 30.0)
+    assert lr._evenly("a.mkv", rgb, [0.0, None, 0.1, 0.2], 30.0)[0] is rgb
+
+
 def test_without_pyav_a_video_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(ImportError, match=r"weightbook\[pulse\]"):
@@ -511,7 +601,7 @@ def test_mihr_is_read_in_its_layout(tmp_path):
     assert one.wave.shape == (720,) and one.hr.tolist() == [72.0] * 12 and one.wave_at(360).shape == (360,)
     assert_close(one.wave_at(1439)[::2], one.wave, rtol=1e-9)
     rows = lr.score_recordings(found[:1])
-    assert [row["method"] for row in rows[::2]] == ["GREEN", "CHROM", "POS", "SSA"] and rows[-1]["mae"] < 3
+    assert [row["method"] for row in rows[::2]] == ["GREEN", "CHROM", "POS", "SSA", "SSA"] and rows[-1]["mae"] < 3
     with pytest.raises(ValueError, match="levels"):
         lr.load_mihr(tmp_path, levels=[50.0])
     (tmp_path / "Sub 02/lux 2.5/lux2.5_CD_wave.csv").unlink()
@@ -536,7 +626,7 @@ def test_pure_is_read_in_its_layout(tmp_path):
     rgb, fs = found[1].traces((1, 2, 3, 4))
     assert fs == pytest.approx(30, rel=1e-3)
     assert_close(rgb, frames[:, 1:4, 2:6].mean((1, 2)), rtol=1e-12)
-    assert len(lr.score_recordings(found[1:])) == 8
+    assert len(lr.score_recordings(found[1:])) == 10
     (tmp_path / "01-01/01-01.json").write_text("{}")
     with pytest.raises(ValueError, match="FullPackage"):
         lr.load_pure(tmp_path)
@@ -610,6 +700,7 @@ BAD = {
     "no recordings": (lambda: lr.load_pure("."), ValueError, "`root`"),
     "recordings": (lambda: lr.score_recordings([1]), TypeError, "`recordings`"),
     "race": (lambda: lr.race_arms("SVD"), ValueError, "`kind`"),
+    "operations of more than all": (lambda: lr.ssa_operations(300, 60, 61), ValueError, "`n_components`"),
 }
 
 test_bad_input = battery.errors(BAD)

@@ -496,6 +496,79 @@ def test_the_race_has_its_arms():
     assert list(ma.race_arms(2, 2, 8, 3)) == ["CVXPY, Clarabel", "Newton", "Newton, batch", "nested bisection"]
 
 
+# ---- what a builder tries --------------------------------------------------------------------------------------------
+
+
+def single(s):
+    "A scenario in single precision"
+    cast = {name: getattr(s, name).float() for name in ("tx", "rx", "users", "target", "clutter")}
+    return replace(s, **cast, reflection=s.reflection.to(torch.complex64), axes=s.axes.float())
+
+
+def test_the_finish_makes_up_for_single_precision():
+    "Near forty decibels the rounds of a complex64 scenario stop far short; Newton's steps do not"
+    s = scenario(2)
+    gamma, small = 0.1 * ma.largest_sinr(s, 0.01), single(s)
+    wanted = ma.finish_design(s, ma.alternating_isac(s, 0.01, gamma, HALF, move=False, n_iter=6), 0.01, gamma, HALF)
+    given = 0.01, gamma.float(), HALF.float()
+    rough = ma.alternating_isac(small, *given, move=False, n_iter=6)
+    fine = ma.finish_design(small, rough, *given)
+    assert rough.F.dtype == torch.complex64 == fine.F.dtype
+    assert (rough.wsr.double() < wanted.wsr - 0.1).any()
+    assert_close(fine.wsr.double(), wanted.wsr, rtol=1e-3)
+    assert (fine.sinr.double() >= gamma * (1 - 1e-5)).all()
+
+
+def test_a_finish_tells_by_its_sinr_whether_a_threshold_was_reached():
+    s = scenario(2)
+    gamma = 0.1 * ma.largest_sinr(s, 0.01)
+    r = ma.alternating_isac(s, 0.01, gamma, HALF, move=False, n_iter=6)
+    near, far = (ma.finish_design(s, r, 0.01, factor * gamma, HALF) for factor in (1.2, 9.0))
+    assert_close(near.sinr, 1.2 * gamma, rtol=1e-6)
+    assert (far.sinr < 4.5 * gamma).all()
+    assert_close(far.sinr, ma.sensing_sinr(far.u, far.F, far.w, s), rtol=1e-9)
+
+
+def test_replace_keeps_defaults_that_were_filled_in():
+    "As the docstring says: what follows from another field is given again as None"
+    s = scenario(1)
+    other = ma.line_array(24, WAVE / 2)
+    assert replace(s, tx=other).rx.shape == (16, 3) and replace(s, tx=other, rx=None).rx.shape == (24, 3)
+    assert replace(s, wavelength=2 * WAVE).side == 10 * WAVE
+    assert replace(s, wavelength=2 * WAVE, side=None).side == 20 * WAVE
+    with pytest.raises(ValueError, match="`reflection`"):
+        replace(s, clutter=None)
+    assert replace(s, clutter=None, reflection=None).reflection.shape == (1,)
+
+
+def _opened(**options):
+    return ma.alternating_isac(**(dict(scenario=scenario(2), power=0.01, sinr_min=1.0, weights=HALF, n_iter=1) | options))
+
+
+KNOWN = {
+    "no drops": lambda: _opened(scenario=scenario(0)),
+    "a design of another array": lambda: _opened(start=_opened(scenario=scenario(2, 12), move=False), move=False),
+    "a design of other drops": lambda: _opened(scenario=scenario(3), start=_opened(move=False), move=False),
+    "single positions": lambda: _opened(start=ma.start_positions(scenario(2), 1)[0].float(), move=False),
+    "finish of another array": lambda: ma.finish_design(scenario(2, 12), _opened(move=False), 0.01, 1.0, HALF),
+    "finish for several thresholds": lambda: ma.finish_design(
+        scenario(2), _opened(move=False), 0.01, torch.ones(3, 1, dtype=torch.float64), HALF
+    ),
+    "two users at one place": lambda: _opened(scenario=replace(scenario(2), users=scenario(2).users[:, :1].expand(-1, 2, 3))),
+    "an axis without brackets": lambda: scenario(2).channels(torch.zeros(2, 2, 2, dtype=torch.float64)),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="refused three layers down, without the argument's name")
+def test_known_doors_that_do_not_say_what_is_wrong(name):
+    "Work, or a ValueError or TypeError that names the argument"
+    try:
+        KNOWN[name]()
+    except (TypeError, ValueError) as refused:
+        assert "`" in str(refused)
+
+
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 test_recipe = battery.recipe("movable_antenna_isac", "weighted sum rate:", "positions in wavelengths")

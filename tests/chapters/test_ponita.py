@@ -265,6 +265,16 @@ def test_outputs_turn_with_input_and_grid(dim, options):
         assert_close(after, before, rtol=1e-9)
 
 
+def test_outputs_turn_with_mirrors_in_space_and_not_in_the_plane():
+    spatial = -torch.eye(3, dtype=F64)[None], torch.diag(torch.tensor([-1.0, 1, 1], dtype=F64))[None]
+    for mirrors in spatial:
+        found = lib.equivariance_error(model(), **graphs((4, 3)), rotations=mirrors, rotate_grid=True)
+        assert max(found.values()) < 1e-10
+    aside = torch.diag(torch.tensor([-1.0, 1], dtype=F64))[None]  # the network of the plane tells left from right
+    found = lib.equivariance_error(model(dim=2), **graphs((4, 3), 2), rotations=aside, rotate_grid=True)
+    assert found["vector"] > 1e-3
+
+
 def layer_inputs(dtype):
     return tuple(graphs((5,), dtype=dtype).values())[:3]
 

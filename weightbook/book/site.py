@@ -21,9 +21,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 # %% ../../nbs/book/site.ipynb #cbf9cf62
+from .dark import draw_dark
 from .front import IS_PASSPORT
-from .pages import (alt_text, checkout, figures_of, front_matter, notebooks, read_notebook,
-                                   write_notebook)
+from .pages import alt_text, checkout, figures_of, front_matter, notebooks, read_notebook, write_notebook
 from .run import refresh_pages
 from .settings import write_atomic
 from .shape import claim_ids, name_documented, shape_page
@@ -211,12 +211,28 @@ _EMPTY_PART = re.compile(
                          r'''<a [^>]*><span class="menu-text">([^<]*)</span></a>(?:(?!</div>).)*</div>'''
                          r'''<ul [^>]*></ul></li>''', re.S)
 
+# %% ../../nbs/book/site.ipynb #5d1ab002
+_DRAWING = re.compile(r'<img\b([^>]*?)\bsrc="([^":]*(?:_files|thumbnails)/[^":]+)\.svg"([^>]*)>')
+
+
+def _pair_drawings(page: str) -> str:
+    "Both drawings of every figure of a page"
+    def pair(m):
+        given = f"{m[1]} {m[3].removesuffix('/')}"
+        look = "".join(re.findall(r'class="([^"]*)"', given))
+        rest = re.sub(r'class="[^"]*"|loading="\w+"', "", given).strip()
+        kinds = (("wb-light", ""), ("wb-night", ".dark"))
+        return "".join(f'<img class="{f"{look} {kind}".strip()}" src="{m[2]}{suffix}.svg" {rest} loading="lazy">'
+                       for kind, suffix in kinds)
+    return _DRAWING.sub(pair, page)
+
 # %% ../../nbs/book/site.ipynb #b9f6554e
 def _finish_page(path: Path, built: Path, root: Path) -> None:
     "Make one rendered page self-contained and add how to run it"
     page = path.read_text(encoding="utf-8")
     rel = path.relative_to(built)
     page = _localize(page, "../" * (len(rel.parts) - 1))
+    page = _pair_drawings(page)
     page = _EMPTY_PART.sub(r'<li class="sidebar-item wb-planned">\1 <small>planned</small></li>', page)
     page = re.sub(r'href="(?![a-z]+:)([^"#]+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', page)
     source = root / "nbs" / rel.with_suffix(".ipynb")
@@ -246,6 +262,8 @@ def _write_llms(built: Path, root: Path) -> None:
 # %% ../../nbs/book/site.ipynb #4a361fa1
 def _finish(built: Path, root: Path) -> None:
     "Post-process a rendered site"
+    for path in [*built.rglob("*_files/*.svg"), *built.glob("thumbnails/*.svg")]:
+        write_atomic(path.with_suffix(".dark.svg"), draw_dark(path.read_bytes()))
     for path in built.rglob("*.html"):
         _finish_page(path, built, root)
     for path in built.rglob("*.css"):

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from scipy import signal
 from scipy.linalg import solveh_banded
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -360,7 +360,7 @@ CHROM_PLANE = np.array([[3.0, -2.0, 0.0], [1.5, 1.0, -1.5]])  # X, Y
 def trajectory_matrix(
     x: Tensor | np.ndarray,  # shape (..., n), time last
     window: int,  # L, 2 to n / 2
-) -> Tensor | np.ndarray:  # shape (..., L, n - L + 1); of a tensor a view, nothing is copied
+) -> Tensor | np.ndarray:  # shape (..., L, n - L + 1); a view where it can be: do not write into it
     "All windows of a series, eq. (6)"
     series, back = _series("x", x)
     L = _window(window, series.shape[-1])
@@ -406,7 +406,7 @@ def ssa_decompose(
     window: int,  # L in samples, 2 to n / 2
     n_components: int | None = None,  # how many, the strongest first; None: all L
     *,
-    method: str = "eigh",  # "eigh": of the lag covariance; "svd"; "toeplitz": another estimator
+    method: str = "eigh",  # "eigh", fast; "svd", exact in weak parts too; "toeplitz": another estimator
 ) -> tuple:  # components (..., r, n), singular values (..., r); arrays for arrays, tensors for tensors
     "Singular spectrum analysis of every series at once: eqs. (6) to (8); all components sum to `x`"
     series, back = _series("x", x)
@@ -997,7 +997,7 @@ class _Fitted(_Pipeline):
         X: np.ndarray,  # colour traces, shape (N, 3), or (..., N, 3) for several recordings of one length
         y=None,  # with `reference="oracle"`: rate in beats a minute inside `band`, a number or (..., S)
     ) -> "SSAPulseExtractor":
-        "Find the reference rates: `reference_hr_` in bpm and `confidence_` in dB, shape (..., S)"
+        "Find the rates of traces `X` (N, 3): `reference_hr_` in bpm and `confidence_` in dB, one a segment"
         self.fit_transform(X, y)
         return self
 
@@ -1005,7 +1005,7 @@ class _Fitted(_Pipeline):
         self,
         X: np.ndarray,  # colour traces, shape (..., N, 3)
     ) -> np.ndarray:  # pulse, rising with blood volume, shape (..., N)
-        "The pulse of traces, each with reference rates of its own"
+        "The pulse of traces, each with reference rates of its own; with 'oracle' with those given to `fit`"
         check_is_fitted(self, "reference_hr_")
         return _extract(self, _decomposed(self, X), self.oracle_)[0]
 
@@ -1026,11 +1026,17 @@ class _Fitted(_Pipeline):
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #091420c7
 class SSAPulseExtractor(_Fitted):
-    """Colour traces to a pulse: eqs. (6) to (17); `fit` learns the reference rates of a recording
+    """Colour traces (N, 3) to a pulse (N,): eqs. (6) to (17); `fit` learns the reference rates of a recording
 
-    The rate to report is `reference_hr_`, or `heart_rate(pulse, near=reference_hr_)`: a free peak of the
-    pulse may be its double. Rates above `highest` (180 beats a minute) are not found. Rates are taken to
-    be steady, rule (14): one that goes up and back within a minute needs `steady=0`, and light.
+    `fit` sets `reference_hr_` (beats a minute), `confidence_` (dB) and `segment_times_` (seconds, middles of
+    the segments), a value a segment. The rate to report is `reference_hr_`, or `heart_rate(pulse, fs,
+    near=reference_hr_)`: a free peak of the pulse may be its double. Believe it where `confidence_.mean()`
+    is above `BELIEVE`, with `input="auto"`, `window=4.0` and half a minute. Rates above `highest` (180 beats
+    a minute) are not found. Rates are taken to be steady, rule (14): one that goes up and back within a
+    minute needs `steady=0`, and light. Rates are read in steps of 60 fs / 2048 beats a minute, 0.9 at 30
+    frames a second: average a fast camera's frames down to 30 to 60. A recording must be as long as
+    `segment`. Columns are R, G, B by position; what `BaseEstimator` checks of tables does not apply, for a
+    row here is a moment and not a sample.
     """
 
     def __init__(
@@ -1061,7 +1067,7 @@ class SSAPulseExtractor(_Fitted):
         self.band = band
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #9a862fef
-BELIEVE = -2.4  # dB of `confidence_`, with input="auto" and window=4: what few traces without a pulse exceed
+BELIEVE = -2.4  # dB of the mean `confidence_`, 30 s, input="auto", window=4: few empty traces exceed it
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #a2b75752
 def _decomposed(one: _Pipeline, X) -> tuple:
@@ -1142,6 +1148,20 @@ def traces_from_csv(
     rate = _even_rate(path, [row[clock] for row in rows]) if fs is None else fs
     return rgb, float(check_real("fs", rate, low=0, open_low=True))
 
+# %% ../../nbs/estimation/03_lowlight_rppg.ipynb #e2fc6e80
+def _evenly(path, rgb: np.ndarray, times: Sequence, fs: float) -> tuple[np.ndarray, float]:
+    "Traces at even times: what a camera delayed or dropped is interpolated"
+    if len(times) < 3 or None in times:
+        return rgb, fs
+    steps = np.diff(times)
+    if steps.min() <= 0 or steps.max() > 0.5:
+        raise ValueError(f"`path` must have rising times without gaps of half a second, not so in {path}")
+    if steps.max() <= 1.5 * np.median(steps) and abs(fs * steps.mean() - 1) < 0.01:
+        return rgb, fs
+    even = np.arange(times[0], times[-1] + 1e-9, np.median(steps))
+    return np.stack([np.interp(even, times, c) for c in rgb.T], -1), float(1 / np.median(steps))
+
+
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #0a62eba2
 def traces_from_video(
     path: str | Path,  # any file that FFmpeg decodes
@@ -1154,16 +1174,17 @@ def traces_from_video(
         import av
     except ImportError as error:
         raise ImportError("`traces_from_video` needs PyAV: pip install 'weightbook[pulse]'") from error
-    rows = []
+    rows, times = [], []
     with av.open(str(path)) as video:
         stream = video.streams.video[0]
         for frame in video.decode(stream):
             image = frame.to_ndarray(format="rgb24")
             rows.append(traces_from_array(image[None], _region(region, image), gamma=gamma)[0])
+            times.append(frame.time)
         fs = float(stream.average_rate or 0)
     if not rows:
         raise ValueError(f"`path` must hold frames, {path} has none")
-    return np.array(rows), fs
+    return _evenly(path, np.array(rows), times, fs)
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #dcc27e81
 def _region(region, image: np.ndarray) -> np.ndarray:
@@ -1287,30 +1308,42 @@ def load_pure(
         raise ValueError(f"`root` must hold recordings `NN-NN/NN-NN.json`, {root} has none")
     return found
 
+# %% ../../nbs/estimation/03_lowlight_rppg.ipynb #da68b400
+def _read_as(pulse: np.ndarray, fs: float, model: "SSAPulseExtractor | None") -> dict:
+    "Rates of every window by reading; with an extractor its own rates, and the peaks near them"
+    found = dict(peak=heart_rate(pulse, fs), steady=heart_rate(pulse, fs, **STEADY))
+    if model is not None:
+        pieces, starts = _cut(torch.from_numpy(pulse), fs, 10.0, 1.0)
+        middles = (starts + pieces.shape[-1] / 2) / fs
+        found["reference"] = np.interp(middles, model.segment_times_, model.reference_hr_)
+        found["near"] = heart_rate(pulse, fs, band=model.band, near=found["reference"])
+    return found
+
+
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #fe0ff2a8
 def score_recordings(
     recordings: Iterable[Recording],  # from `load_mihr` or `load_pure`, or your own
     region: Sequence[int] | Callable | None = None,  # the skin, as in `traces_from_video`
     *,
     gamma: float = 2.2,  # of the camera, undone before pixels are averaged; 1: linear frames
-    extractor: BaseEstimator | None = None,  # None: `SSAPulseExtractor()` at the frame rate of each
+    extractor: BaseEstimator | None = None,  # a copy at the frame rate of each; None: `SSAPulseExtractor()`
 ) -> list[dict]:  # a row each: name, condition, method, reading, and the entries of `hr_metrics`
-    "GREEN, CHROM, POS and the extractor on recordings, each read by its peaks and by rule (14)"
+    "GREEN, CHROM, POS and the extractor, read by peaks and by rule (14); it also by and near its reference"
     rows = []
     for one in recordings:
         if not isinstance(one, Recording):
             raise TypeError(f"`recordings` must hold Recording, got {type(one).__name__}")
         rgb, fs = one.traces(region, gamma=gamma)
-        model = SSAPulseExtractor(fs) if extractor is None else extractor
+        model = SSAPulseExtractor() if extractor is None else clone(extractor)
+        model.set_params(fs=fs)
         pulses = dict(GREEN=green(rgb, fs), CHROM=chrom(rgb, fs), POS=pos(rgb, fs))
         pulses["SSA"] = model.fit_transform(rgb)
         contact = np.interp(np.linspace(0, 1, len(rgb)), np.linspace(0, 1, len(one.hr)), one.hr)
         true = _cut(torch.from_numpy(contact), fs, 10.0, 1.0)[0].mean(-1).numpy()
         for method, pulse in pulses.items():
             about = dict(name=one.name, condition=one.condition, method=method)
-            rows.append(about | dict(reading="peak") | hr_metrics(heart_rate(pulse, fs), true))
-            steady = heart_rate(pulse, fs, **STEADY)
-            rows.append(about | dict(reading="steady") | hr_metrics(steady, true))
+            for reading, found in _read_as(pulse, fs, model if method == "SSA" else None).items():
+                rows.append(about | dict(reading=reading) | hr_metrics(found, true))
     return rows
 
 # %% ../../nbs/estimation/03_lowlight_rppg.ipynb #36296086
@@ -1373,7 +1406,9 @@ def ssa_operations(
     n_components: int = 10,  # r
 ) -> dict:  # floating-point operations of each step, and of all
     "What one segment costs, eq. (21)"
-    L, r = _window(window, check_integer("n", n, low=4)), check_integer("n_components", n_components, low=1)
+    L, r = _window(window, check_integer("n", n, low=4)), check_integer(
+        "n_components", n_components, low=1, high=window
+    )
     K = n - L + 1
     steps = {
         "covariance": 2 * L * L * K,

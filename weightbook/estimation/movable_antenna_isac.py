@@ -202,7 +202,12 @@ def _check_weights(weights, K: int) -> Tensor:
 # %% ../../nbs/estimation/05_movable_antenna_isac.ipynb #8421b517
 @dataclass
 class NearFieldISACScenario:
-    "Arrays, users, target and noise; lengths in m, powers in W; leading dimensions of the points are drops"
+    """Arrays, users, target and noise; lengths in m, powers in W; leading dimensions of the points are drops
+
+    Fields that are None get their default when the object is made, and `dataclasses.replace` keeps it: give
+    them again as None (`rx`, `reflection`, `side`, `d_min`) with another array, clutter or wavelength.
+    float64 points are worked in double precision, float32 in single, where the rounds stop short at
+    high power."""
 
     tx: Tensor                         # transmit array, float, (N, 3)
     users: Tensor                      # centres of the users' regions, (..., K, 3)
@@ -1026,7 +1031,11 @@ def alternating_isac(
     method: str = "auto",             # as in `isac_precoder_update`
     generator: torch.Generator | None = None,  # of random starts, on the CPU; None: seed 0
 ) -> ISACResult:                      # ValueError where a threshold is out of reach, with the largest one
-    "Weighted sum rate under a sensing SINR by alternating over combiner, beams and positions"
+    """Weighted sum rate under a sensing SINR by alternating over combiner, beams and positions
+
+    Rounds of eqs. (6), (9) and (20). `residual` of the result says how far the beams are from stationary;
+    near the largest threshold (`largest_sinr`), and in single precision, let `finish_design` follow. A
+    `start` that is a design must be one of this scenario: the same arrays, users, antennas and drops."""
     s, K = _is_scenario(scenario), scenario.users.shape[-2]
     check_integer("n_iter", n_iter, low=1), check_integer("n_starts", n_starts, low=1)
     check_real("tol", tol, low=0)
@@ -1188,13 +1197,16 @@ def finish_design(
     scenario: NearFieldISACScenario,  # that of the design
     design: ISACResult,               # from `alternating_isac`
     power: Tensor | float,            # as there
-    sinr_min: Tensor | float,         # as there
+    sinr_min: Tensor | float,         # as there; one number, or of the design's leading shape
     weights: Tensor,                  # as there
     *,
     n_iter: int = 60,                 # Newton steps at most
     tol: float = 1e-8,                # relative gradient that ends them
 ) -> ISACResult:                      # positions as they were; one more row of history
-    "The beams of a design driven to a stationary point by Newton's method, eq. (21)"
+    """The beams of a design driven to a stationary point by Newton's method, eq. (21)
+
+    Meant for the threshold and power that the design was made for. Power may be another; a threshold may be
+    a little higher, but from far below it is not reached: compare `sinr` of the result with it."""
     s, lead = _is_scenario(scenario), _is_design(design).wsr.shape
     check_integer("n_iter", n_iter, low=1), check_real("tol", tol, low=0)
     power, gamma = _targets(power, sinr_min, s.tx + 0j)

@@ -606,7 +606,7 @@ def awq_(
     zero_in_range: bool = True,  # False: rounding as published, eq. (1)
     limit: int | None = None, # decoder layers to quantise; None: all
     batch_size: int = 16,     # sequences in one pass
-) -> pd.DataFrame:            # a row a set of layers: layer, modules, alpha, err_plain, err_best, passes
+) -> pd.DataFrame:            # a row a matrix: layer, module, fate; modules, alpha, err_plain, err_best, passes: of its set
     "Activation-aware weight quantisation, per-OC: scale search, then clip search; all layers or none"
     limit = limit if limit is None else check_integer("limit", limit, low=1)
     plan, rows = Plan.make(model, bits, group_size, ("oc",), skip, only), []
@@ -616,10 +616,14 @@ def awq_(
             widths = {n: plan.bits[step.full_name(n)] for n in step.linears if step.full_name(n) in plan.bits}
             for names in _awq_sets(widths):
                 found = _awq_set(step, names, widths, group_size, zero_in_range, batch_size)
-                rows.append(dict(layer=step.index, modules=", ".join(n.rpartition(".")[2] for n in names)) | found)
+                shared = dict(layer=step.index, modules=", ".join(n.rpartition(".")[2] for n in names)) | found
+                rows += [dict(module=name) | shared for name in names]
             if step.index + 1 == limit:
                 break
-    return pd.DataFrame(rows)
+    done = {f"model.layers.{row['layer']}.{row['module']}" for row in rows}
+    fates = {name: "kept: beyond `limit`" if fate == "converted" and name not in done else fate
+             for name, fate in plan.fates.items()}
+    return Plan(fates, plan.bits).report(rows)
 
 # %% ../../nbs/lowbit/01_adadim.ipynb #00eecc72
 def _awq_set(

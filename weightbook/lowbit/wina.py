@@ -142,14 +142,14 @@ class _Gate(nn.Module):
 
     @torch.no_grad()
     def lay_out(self) -> None:
-        "Lay the weight out by input: its values, its shape and its place in the model stay, its strides change"
-        weight = self.linear.weight
+        "Lay the weight out by input: values, shape and place stay, strides change; norms are made anew"
+        weight, self._norms = self.linear.weight, (None, None)
         if not weight.T.is_contiguous() and not weight.is_meta:
             weight.data = weight.data.T.contiguous().T
 
     @property
     def norms(self) -> Tensor:  # shape (n,), at least float32; ones for criteria other than "wina"
-        "Scale c of the scores, eq. (1), made anew when the weight changed"
+        "Scale c of the scores, eq. (1), made anew when the weight changed; after edits of `.data` call `lay_out`"
         weight = self.linear.weight
         if torch.compiler.is_compiling():
             return self._scale()
@@ -1064,7 +1064,7 @@ def _gated_product(x: Tensor, weight_t: Tensor, mask: Tensor | None, norms: Tens
 def accelerate_decoding(
     model: nn.Module, # a model from `sparsify_`, changed in place
 ) -> nn.Module:       # the same model
-    "Lay the weight of every gated layer out by input, which `sparsify_` did already, for weights that were replaced since"
+    "Lay out the weights of all gated layers and forget their norms: for weights replaced or edited as `.data`"
     for module in gated_linears(model).values():
         if isinstance(module, SparseLinear):
             module.lay_out()

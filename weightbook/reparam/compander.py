@@ -22,9 +22,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.data import DataLoader, Dataset
 
 # %% ../../nbs/reparam/01_compander.ipynb #3038d5dc
 from ..blocks.data import load_images
@@ -849,3 +851,35 @@ def _from_archive(data: str, path: Path, images: int, test: int | None) -> tuple
         parts = {name: torch.from_numpy(found[name]) for name in ("train_x", "train_y", "test_x", "test_y")}
     pixels = {name: parts[f"{name}_x"][:count].float() / 255 for name, count in (("train", images), ("test", test))}
     return pixels["train"], parts["train_y"][:images].long(), pixels["test"], parts["test_y"][:test].long()
+
+# %% ../../nbs/reparam/01_compander.ipynb #c6f0a002
+_COLOURS = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]  # ImageNet's mean and spread
+
+
+def _cut(photo: Image.Image, size: int, chance: bool) -> Tensor:  # (3, size, size), standardised
+    "The middle of a photograph whose short side is scaled to 256/224 sizes; by chance, any square, and turned or not"
+    scale = round(size * 256 / 224) / min(photo.size)
+    photo = photo.convert("RGB").resize([max(size, round(side * scale)) for side in photo.size], Image.Resampling.BILINEAR)
+    left, top = (int(torch.randint(side - size + 1, ())) if chance else (side - size) // 2 for side in photo.size)
+    pixels = torch.from_numpy(np.array(photo.crop((left, top, left + size, top + size)))).permute(2, 0, 1) / 255
+    pixels = pixels.flip(2) if chance and torch.rand(()) < 0.5 else pixels
+    return (pixels - _COLOURS[0]) / _COLOURS[1]
+
+# %% ../../nbs/reparam/01_compander.ipynb #c6f0a003
+class _Photos(Dataset):
+    "Photographs in a folder for each class"
+
+    def __init__(self, folder: Path, size: int, chance: bool):  # chance: random squares and flips
+        self.size, self.chance = size, chance
+        self.classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        self.files = [(path, k) for k, name in enumerate(self.classes) for path in sorted((folder / name).iterdir())]
+        listed = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path, _ in self.files]
+        report_data(f"photographs {folder.name}", f"sha256:{hashlib.sha256(repr(listed).encode()).hexdigest()}")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, at: int) -> tuple[Tensor, int]:
+        path, label = self.files[at]
+        with Image.open(path) as photo:
+            return _cut(photo, self.size, self.chance), label
