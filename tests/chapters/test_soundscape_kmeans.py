@@ -257,11 +257,72 @@ def test_large_fits_equal_small_ones(options, device, monkeypatch):
     points, weight = town(3000, 6)
     fit = lambda: s5.WeightedKMeans(9, init=points[:9], max_iter=300, device=device, **options).fit(points, sample_weight=weight)  # noqa: E731
     small = fit()
-    monkeypatch.setattr(s5, "_LARGE", 0)
+    for name in ("_LARGE", "_FLAT", "_ROOM"):
+        monkeypatch.setattr(s5, name, 0)
     large = fit()
     assert_close(large.labels_, small.labels_)
     assert_close(large.cluster_centers_, small.cluster_centers_, rtol=1e-11)
     assert large.n_iter_ == small.n_iter_
+
+
+@pytest.mark.parametrize("tol", [0.0, 0.3])
+@pytest.mark.parametrize("max_iter", [1, 2, 300])
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_compiled_steps_are_plain_ones(width, max_iter, tol):
+    rng = np.random.default_rng(width)
+    X, weight = 100 + rng.normal(size=(700, width)), rng.uniform(0.5, 2, 700)
+    starts = np.stack([X[:6], X[6:12]])
+    plain = s5.lloyd(X, weight, starts, metric="euclidean", max_iter=max_iter, tol=tol)
+    for b, (labels, centers, n_iter, converged) in enumerate(s5._lloyd_peer(X, weight, starts, max_iter, tol)):
+        assert_close(labels, plain.labels[b].astype(np.int32))
+        assert_close(centers, plain.centers[b], rtol=1e-12)
+        assert (n_iter, converged) == (plain.n_iter[b], plain.converged[b])
+
+
+def test_without_the_compiled_step_fits_are_the_same(monkeypatch):
+    points, weight = town(300, 6)
+    fit = lambda: s5.WeightedKMeans(7, random_state=0).fit(points, sample_weight=weight)  # noqa: E731
+    with_it = fit()
+    assert s5._compiled_step() is not None
+    monkeypatch.setattr(s5, "_compiled_step", lambda: None)
+    assert_close(fit().cluster_centers_, with_it.cluster_centers_, rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 60), width=st.integers(1, 4), seed=st.integers(0, 2**20), grid=st.booleans())
+def test_fast_seeds_and_sites_are_the_defined_ones(n, width, seed, grid):
+    rng = np.random.default_rng(seed)
+    X, mass = rng.normal(size=(n, width)), rng.uniform(0, 1, n)
+    X = np.round(X) if grid else X
+    order = s5._sorted_rows(X)
+    assert X[order].tolist() == sorted(X.tolist())
+    uniforms = rng.random((3, min(n, 5)))
+    rows = lambda i: s5._squared_distance(X[i][:, None], X[None], "euclidean")  # noqa: E731
+    assert_close(s5._euclidean_seeds(X, mass, uniforms), s5.kmeans_plusplus(rows, uniforms, mass))
+    centers = rng.normal(size=(min(n, 4), width))
+    labels = s5.assign(X, centers[None])[0]
+    squared = s5._squared_to_own(X, centers, labels, "euclidean")
+    assert_close(squared, ((X - centers[labels]) ** 2).sum(axis=1), rtol=1e-12)
+    assert_close(s5._sites(X, centers, labels, squared, "euclidean"), s5.characteristic_points(X, centers, metric="euclidean"))
+
+
+@pytest.mark.parametrize("n, width, k", [(100, 2, 3), (402, 10, 15), (2000, 3, 15), (20_000, 3, 3)])
+def test_a_fit_is_not_slower_than_scikit_learns(n, width, k):
+    import time
+
+    from sklearn.cluster import KMeans
+
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(n, width)) + 5 * rng.normal(size=(30, width))[rng.integers(30, size=n)], rng.uniform(0.5, 1, n)
+    fits = [lambda m=m: m(k, init=X[:k], n_init=1, max_iter=100, tol=0).fit(X, sample_weight=weight)
+            for m in (KMeans, s5.WeightedKMeans)]
+    times = np.zeros((30, 2))
+    for at, column in np.ndindex(times.shape):
+        start = time.thread_time()
+        fits[column]()
+        times[at, column] = time.thread_time() - start
+    theirs, ours = times[2:].min(axis=0)
+    assert ours < 1.2 * theirs  # seen: 0.6 to 1.0, on a busy machine
 
 
 def step_arguments(n, k, width, payload, dtype, generator):

@@ -11,6 +11,8 @@ __all__ = ['QUADRANTS', 'SHORT', 'REGIONS', 'EARTH_RADIUS', 'METRICS', 'MEANS', 
            'plot_clusters']
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #79e05602
+import contextlib
+import functools
 import itertools
 import math
 import warnings
@@ -30,6 +32,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from tqdm import tqdm
 
@@ -227,7 +230,8 @@ def _squared_distance(a, b, metric: str):
     "Squared distances of points, broadcast over all but the last axis"
     xp = _namespace(a)
     if check_choice("metric", metric, METRICS) == "euclidean":
-        return xp.einsum("...i,...i->...", a - b, a - b)
+        apart = a - b
+        return xp.einsum("...i,...i->...", apart, apart)
     return _arc(xp.deg2rad(a), xp.deg2rad(b)) ** 2
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #d328d4a6
@@ -845,6 +849,30 @@ def _warn_about(model: WeightedKMeans, converged: bool) -> None:
     if not converged:
         warnings.warn(f"not converged after {model.max_iter} passes; raise `max_iter` or `tol`", ConvergenceWarning, stacklevel=3)
 
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #759e2380
+def _sorted_rows(X: np.ndarray) -> np.ndarray:
+    "Indices of the rows in the order of their coordinates; all but the first decide only between equals"
+    order = np.argsort(X[:, 0])
+    first = X[order, 0]
+    return np.lexsort(X.T[::-1]) if (first[1:] == first[:-1]).any() else order
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #9d82ea20
+def _euclidean_seeds(X: np.ndarray, mass: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    "What `kmeans_plusplus` draws in Euclidean space, (B, K), restart by restart along contiguous columns"
+    columns, picks = np.ascontiguousarray(X.T), np.empty(uniforms.shape, int)
+    apart = np.empty_like(columns)
+    for picked, stream in zip(picks, uniforms, strict=True):
+        near, share = np.full(len(X), np.inf), np.cumsum(mass)
+        for j, uniform in enumerate(stream):
+            if j:
+                np.subtract(columns, columns[:, picked[j - 1], None], out=apart)
+                np.minimum(near, np.einsum("ij,ij->j", apart, apart), out=near)
+                np.cumsum(near * mass, out=share)
+            total = share[-1]
+            drawn = share.searchsorted(uniform * total, "right") if total > 0 else int(uniform * len(X))
+            picked[j] = min(drawn, len(X) - 1)
+    return picks
+
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #0fd6be21
 def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     "Starting centres of all restarts, (B, K, D), drawn from one stream in their order"
@@ -857,9 +885,11 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
         return start[None]
     check_choice("init", model.init, ("k-means++", "random"))
     if model.weighted_init:  # in the order of their coordinates: a repeated row is a heavier one, and order is no chance
-        order = np.lexsort(X.T[::-1])
+        order = _sorted_rows(X)
         X, weight = X[order], weight[order]
     if model.init == "k-means++":
+        if model.metric == "euclidean":
+            return X[_euclidean_seeds(X, weight if model.weighted_init else np.ones(len(X)), rng.random_sample((B, K)))]
         rows = lambda i: _squared_distance(X[i][:, None], X[None], model.metric)
         return X[kmeans_plusplus(rows, rng.random_sample((B, K)), weight if model.weighted_init else np.ones(len(X)))]
     if not model.weighted_init:
@@ -868,49 +898,98 @@ def _starts(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> np.ndar
     return X[np.stack([rng.choice(len(X), K, replace=False, p=share) for _ in range(B)])]
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #476f5a11
-_LARGE = 2**20  # points times clusters from which blocks pay
-_PEER = 2**12   # … from which scikit-learn's compiled iterations beat a batch of restarts
-_FLAT = 2**23   # … from which blocks beat them in the plane; in three dimensions and more they do not
+_LARGE = 2**20  # points times clusters from which blocks beat batches
+_FLAT = 2**22   # … from which they beat scikit-learn's compiled step in the plane; in three dimensions and more they do not
+_ROOM = 2**10   # points a cluster that this takes: with fewer, a block has many candidates
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #922b3f5f
 def _fit_best(model: WeightedKMeans, X: np.ndarray, weight: np.ndarray) -> tuple:
     "Objective, labels, centres, passes, convergence and squared distances of the restart with the lowest objective"
     best, how = None, dict(metric=model.metric, mean=model.mean, max_iter=model.max_iter, tol=model.tol)
     starts, width = _starts(model, X, weight), 3 if model.metric == "haversine" else X.shape[1]
-    size, plain = len(X) * model.n_clusters, model.metric == "euclidean" and model.device is None and model.tol == 0
-    if plain and size > _PEER and (width > 2 or size < _FLAT):
-        outcomes = _lloyd_peer(X, weight, starts, model.max_iter)
+    size, plain = len(X) * model.n_clusters, model.metric == "euclidean" and model.device is None
+    wide = width > 2 or size < _FLAT or len(X) < _ROOM * model.n_clusters
+    if plain and wide and _compiled_step():
+        outcomes = _lloyd_peer(X, weight, starts, model.max_iter, model.tol)
     elif size > _LARGE and width <= 3 and model.n_clusters <= 256:
         outcomes = _lloyd_large(X, weight, starts, device=model.device, **how)
     else:
         size = max(1, 2**22 // (len(X) * model.n_clusters))
         outcomes = _lloyd_batches(X, weight, np.split(starts, range(size, len(starts), size)), model.device, how)
     for labels, centers, n_iter, converged in outcomes:
-        squared = _squared_distance(X, centers[labels], model.metric)
+        squared = _squared_to_own(X, centers, labels, model.metric)
         if best is None or weight @ squared < best[0]:
             best = float(weight @ squared), labels, centers, n_iter, converged, squared
     return best
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #3d1c9701
+def _squared_to_own(X: np.ndarray, centers: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
+    "Squared distance of each point from the centre of its cluster"
+    if metric != "euclidean":
+        return _squared_distance(X, centers[labels], metric)
+    apart = centers.take(labels, axis=0)
+    apart -= X  # in place: one array less
+    return np.einsum("ij,ij->i", apart, apart)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #5bef930f
 def _sites(X: np.ndarray, centers: np.ndarray, labels: np.ndarray, squared: np.ndarray,
            metric: str) -> np.ndarray:
     "Eq. (20) for a finished run: a point of another cluster that is nearer still is nearer yet to its own centre"
-    reach = np.full(len(centers), np.inf)
+    reach, sites = np.full(len(centers), np.inf), np.zeros(len(centers), int)
     np.minimum.at(reach, labels, squared)
-    near = np.flatnonzero(squared <= reach.max() * (1 + 1e-6))
-    return near[characteristic_points(X[near], centers, metric=metric)]
+    own = np.flatnonzero(squared == reach[labels])[::-1]
+    sites[labels[own]] = own  # the first of equals is written last
+    gaps = _squared_distance(centers[:, None], centers[None], metric) if len(centers) <= 512 else np.zeros(2 * centers.shape[:1])
+    np.fill_diagonal(gaps, np.inf)
+    if len(near := np.flatnonzero(gaps.min(axis=1) <= 4.001 * reach)):  # such a point halves the way to the other centre
+        inside = np.flatnonzero(squared <= reach[near].max() * (1 + 1e-6))
+        sites[near] = inside[characteristic_points(X[inside], centers[near], metric=metric)]
+    return sites
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #66ad7f4b
+@functools.cache
+def _compiled_step() -> tuple[Callable, Callable] | None:
+    "scikit-learn's compiled Lloyd step and its number of threads: private, so None where they are not what they were"
+    try:
+        from sklearn.cluster._k_means_lloyd import lloyd_iter_chunked_dense as step
+        from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as threads
+
+        X, centers, labels = np.array([[0.0], [1.0], [4.0]]), np.array([[0.0], [4.0]]), np.zeros(3, np.int32)
+        means, mass, shift = np.zeros((2, 1)), np.zeros(2), np.zeros(2)
+        step(X, np.array([1.0, 3.0, 1.0]), centers, means, mass, labels, shift, max(threads(), 1), True)
+        return (step, threads) if labels.tolist() == [0, 0, 1] and means.tolist() == [[0.75], [4.0]] else None
+    except Exception:  # whatever it is, there are other ways
+        return None
+
+# %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #29e2185e
+@functools.cache
+def _pools() -> ThreadpoolController:
+    "The thread pools of this process, looked for once"
+    return ThreadpoolController()
+
+
+def _one_blas_thread(threads: int):
+    "A context in which the products inside of a threaded loop are not threaded again"
+    return _pools().limit(limits=1, user_api="blas") if threads > 1 else contextlib.nullcontext()
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #c839faf2
-def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter: int):
-    "Outcome of every restart by scikit-learn's Lloyd iterations, which move an empty cluster to a far point"
+def _lloyd_peer(X: np.ndarray, weight: np.ndarray, starts: np.ndarray, max_iter: int, tol: float):
+    "Outcome of every restart by scikit-learn's compiled step, which moves an empty cluster to a far point"
+    middle, (step, threads) = X.mean(axis=0), _compiled_step()
+    X, threads = np.ascontiguousarray(X - middle), threads()  # differences from near the origin lose no digits
     for start in starts:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            found = KMeans(len(start), init=start, n_init=1, max_iter=max_iter, tol=0).fit(X, sample_weight=weight)
-        labels, centers = found.labels_, found.cluster_centers_
-        still = found.n_iter_ < max_iter or np.allclose(_means(labels[None], X, weight, centers[None])[0],
-                                                        centers, rtol=1e-9)
-        yield labels, centers, max(found.n_iter_ - still, 1), bool(still)
+        old, new, labels = np.ascontiguousarray(start - middle), np.zeros(start.shape), np.full(len(X), -1, np.int32)
+        mass, shift, moved = np.zeros(len(start)), np.zeros(len(start)), np.inf
+        with _one_blas_thread(threads):
+            for n_iter in range(max_iter + 1):
+                before = labels.copy()
+                step(X, weight, old, new, mass, labels, shift, threads, n_iter < max_iter)  # labels, then means in `new`
+                if converged := n_iter > 0 and (moved <= tol or np.array_equal(labels, before)):
+                    break
+                if n_iter < max_iter:
+                    moved = np.abs(new - old).max() if tol else np.inf
+                    old, new = new, old
+        yield labels, old + middle, n_iter, bool(converged)
 
 # %% ../../nbs/estimation/02_soundscape_kmeans.ipynb #31054118
 def _lloyd_batches(X, weight, batches, device, how):
