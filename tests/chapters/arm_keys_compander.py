@@ -4,18 +4,19 @@ CALLS = {
     "raced": dict(depth=2, batch=4, repeats=3),
     "raced_once": dict(width=8, repeats=3),
     "compared": "dict(seed=0, task=TASKS['noisy digits'], way=dict(kind='compander'))",
+    "photographed": "dict(seed=0, task=TASKS['noisy digits'], way=dict(kind='compander'))",
     "swept": "dict(seed=0, task=TASKS['noisy digits'], family=next(iter(FAMILIES)), rate=1.0)",
 }
 
 MOVES = {
     "learning rate": ("compared", "lr=task.rate, momentum=0.9", "lr=task.rate, momentum=0.8"),
     "split": ("compared", "torch.rand(len(y), generator=gen) < task.noise", "torch.rand(len(y), generator=gen) > task.noise"),
-    "crop": ("compared", "columns = torch.where(flip, width - 1 - columns, columns)", "columns = columns + 0"),
     "what is kept": ("compared", "rates < 0.9", "rates < 0.8"),
     "a page constant": ("compared", "NEAR = (0.003,", "NEAR = (0.004,"),
     "a class": ("compared", "if found >= self.best", "if found > self.best"),
     "a default": ("compared", "alpha: float = 1.5 ", "alpha: float = 1.6 "),
-    "a network": ("compared", "nn.init.kaiming_uniform_(module.weight)", "nn.init.zeros_(module.weight)"),
+    "a network": (
+        "compared", 'family == "resnet" and isinstance(module, nn.Conv2d)', 'family == "resnet" and isinstance(module, nn.Conv1d)'),
     "the loss": ("compared", "return F.cross_entropy(model(x), y)", "return 2 * F.cross_entropy(model(x), y)"),
 }
 

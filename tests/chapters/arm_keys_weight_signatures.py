@@ -26,7 +26,7 @@ MOVES = {
     "the projection, eq. (1)": (
         "worn_scores", "v.to(wide) - projection_coefficient(v, a) * a.to(wide)",
         "v.to(wide) - 0.9 * projection_coefficient(v, a) * a.to(wide)"),
-    "crops of training": ("trained", "top, left = torch.randint(2 * pad + 1", "top, left = torch.randint(pad + 1"),
+    "crops of training": ("trained", "augment(x, pad=study.pad) if study.pad", "augment(x, pad=1) if study.pad"),
     "the start of a run": ("trained", 'not key.startswith("head.")', 'not key.startswith("h.")'),
     "weights of a robust model, in a figure": (
         "distances", "rate, momentum=0.9, weight_decay=study.decay", "rate, momentum=0.8, weight_decay=study.decay"),

@@ -71,7 +71,7 @@ table(
         pre_rate=0.1,
         batch=2,
         decay=0.1,
-        shift=1,
+        pad=1,
         severity=5,
     ),
     study_images=EXPERIMENT,

@@ -424,7 +424,7 @@ def test_the_released_way_replaces_special_tensors_and_squares():
 
 # ---- networks and runs -----------------------------------------------------------------------------------------------
 
-TINY = ws.Study("digits", "here", "vgg-5", 300, 100, 30, 60, 1, 2, batch=25, shift=1, flip=False, half=False)
+TINY = ws.Study("digits", "here", "vgg-5", 300, 100, 30, 60, 1, 2, batch=25, pad=None, half=False)
 HERE = load_settings(profile="quick")
 
 
@@ -466,7 +466,7 @@ def test_crops_and_flips_are_those_of_a_loop():
     every = {padded[n, :, i : i + 5, j : j + 4].flip(-1 if f else ()).numpy().tobytes()
              for n in range(2) for i in range(3) for j in range(3) for f in (False, True)}
     torch.manual_seed(0)
-    seen = {image.contiguous().numpy().tobytes() for _ in range(60) for image in ws._crop_and_flip(x, 1, True)}
+    seen = {image.contiguous().numpy().tobytes() for _ in range(60) for image in ws.augment(x, pad=1)}
     assert seen <= every and len(seen) > 20
 
 

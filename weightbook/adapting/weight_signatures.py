@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d43486eb
 from ..blocks.corruptions import CORRUPTIONS, corrupt
-from ..blocks.data import load_images
+from ..blocks.data import augment, load_images
 from ..blocks.training import bfloat16_pays, fit, make_accelerator, make_batches
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings, require, write_atomic
@@ -978,8 +978,7 @@ class Study:
     batch: int = 128    # images of a step
     decay: float = 5e-4 # weight decay
     drops: tuple[float, ...] = (0.4, 0.8)  # shares of the steps after which the rate falls to a tenth
-    shift: int = 4      # zeros on every side before a random crop
-    flip: bool = True   # random mirror images
+    pad: int | None = 4 # zeros on every side before a random crop, with random mirror images; None: images as they are
     half: bool = True   # bfloat16 autocast, where the device computes with it
     severity: int = 5   # of all corruptions, in training and in test
 
@@ -990,7 +989,7 @@ class Study:
             check_integer(name, getattr(self, name), low=1)
         for name in ("rate", "pre_rate", "decay"):
             check_real(name, getattr(self, name), low=0)
-        check_integer("shift", self.shift, low=0), check_integer("severity", self.severity, low=1, high=5)
+        check_integer("pad", self.pad or 0, low=0), check_integer("severity", self.severity, low=1, high=5)
 
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #d08d43cc
 @lru_cache(maxsize=6)
@@ -1070,21 +1069,11 @@ class Arm:
         for kind in self.train.split("+"):
             check_choice("train", kind, ("clean", *CORRUPTIONS))
 
-# %% ../../nbs/adapting/03_weight_signatures.ipynb #dd7efb99
-def _crop_and_flip(x: Tensor, pad: int, flip: bool) -> Tensor:
-    "A random crop after padding, and a random mirror image, for each image; by the global generator"
-    count, _, height, width = x.shape
-    top, left = torch.randint(2 * pad + 1, (2, count), device=x.device)
-    windows = F.pad(x, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    x = windows[torch.arange(count, device=x.device), :, top, left]
-    mirrored = torch.rand(count, 1, 1, 1, device=x.device) < 0.5
-    return torch.where(mirrored, x.flip(3), x) if flip else x
-
 # %% ../../nbs/adapting/03_weight_signatures.ipynb #9484685f
 def _images_loss(model: nn.Module, batch: tuple[Tensor, Tensor], study: Study) -> Tensor:
     "Cross-entropy of one batch of bytes, augmented"
     x, y = batch
-    x = (_crop_and_flip(x, study.shift, study.flip).float() / 255).contiguous(memory_format=torch.channels_last)
+    x = ((augment(x, pad=study.pad) if study.pad else x).float() / 255).contiguous(memory_format=torch.channels_last)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=study.half and bfloat16_pays(x.device)):
         return F.cross_entropy(model(x), y)
 

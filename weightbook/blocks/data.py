@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..book.arms import report_data, resolves_data
@@ -383,6 +384,18 @@ def _cifar10(split: str, settings: Settings, limit: int | None) -> _Raw:
         return *_cifar_jpegs(zipped, split, limit), _OBJECTS, title
     path, origin = _obtain(official, settings)
     return *_cifar_archive(path, split), _OBJECTS, f"CIFAR-10 {split}; {origin}"
+
+# %% ../../nbs/blocks/data.ipynb #a06e0002
+def augment(x: Tensor, *, pad: int = 4) -> Tensor:  # images (B, C, H, W), zeros on every side; the same shape
+    "A random crop after padding and a random flip for each image, by torch's global generator"
+    count, _, height, width = x.shape
+    top, left = torch.randint(2 * pad + 1, (2, count, 1), device=x.device)
+    flip = torch.rand(count, 1, device=x.device) < 0.5
+    rows, columns = (torch.arange(size, device=x.device).expand(count, -1) for size in (height, width))
+    columns = torch.where(flip, width - 1 - columns, columns)
+    padded = F.pad(x, (pad,) * 4).permute(0, 2, 3, 1)
+    at = torch.arange(count, device=x.device)[:, None, None], (rows + top)[:, :, None], (columns + left)[:, None, :]
+    return padded[at].permute(0, 3, 1, 2)
 
 # %% ../../nbs/blocks/data.ipynb #0cf81ec7
 _LOADERS = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10, "sample": _sample}

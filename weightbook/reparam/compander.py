@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 # %% ../../nbs/reparam/01_compander.ipynb #3038d5dc
 from ..blocks.data import load_images
