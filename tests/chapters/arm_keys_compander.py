@@ -16,7 +16,7 @@ MOVES = {
     "a class": ("compared", "if found >= self.best", "if found > self.best"),
     "a default": ("compared", "alpha: float = 1.5 ", "alpha: float = 1.6 "),
     "a network": (
-        "compared", 'family == "resnet" and isinstance(module, nn.Conv2d)', 'family == "resnet" and isinstance(module, nn.Conv1d)'),
+        "compared", '"resnet" and isinstance(module, nn.Conv2d)', '"resnet" and isinstance(module, nn.Conv1d)'),
     "the loss": ("compared", "return F.cross_entropy(model(x), y)", "return 2 * F.cross_entropy(model(x), y)"),
 }
 

@@ -394,7 +394,8 @@ def augment(x: Tensor, *, pad: int = 4) -> Tensor:  # images (B, C, H, W), zeros
     rows, columns = (torch.arange(size, device=x.device).expand(count, -1) for size in (height, width))
     columns = torch.where(flip, width - 1 - columns, columns)
     padded = F.pad(x, (pad,) * 4).permute(0, 2, 3, 1)
-    at = torch.arange(count, device=x.device)[:, None, None], (rows + top)[:, :, None], (columns + left)[:, None, :]
+    at = (torch.arange(count, device=x.device)[:, None, None], (rows + top)[:, :, None],
+          (columns + left)[:, None, :])
     return padded[at].permute(0, 3, 1, 2)
 
 # %% ../../nbs/blocks/data.ipynb #0cf81ec7

@@ -44,10 +44,11 @@ def _paint(element: Element, kept: set[Element]) -> None:
 # %% ../../nbs/book/dark.ipynb #da4c000f
 def _place(group: Element) -> tuple[float, float] | None:
     "Where a text begins"
-    moved = [re.match(r"translate\(([-\d.]+) ([-\d.]+)\)", part.get("transform", "")) for part in group.iter(f"{_SVG}g")]
+    move = re.compile(r"translate\(([-\d.]+) ([-\d.]+)\)")
+    moved = [move.match(part.get("transform", "")) for part in group.iter(f"{_SVG}g")]
     return next(((float(m[1]), float(m[2])) for m in moved if m), None)
 
-# %% ../../nbs/book/dark.ipynb #da4c0010
+# %% ../../nbs/book/dark.ipynb #da4c0110
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
@@ -56,30 +57,34 @@ def _is_clear(image: str) -> bool:
     pixels = Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2])))
     return pixels.mode == "RGBA" and pixels.getchannel("A").getextrema()[0] < 255
 
+# %% ../../nbs/book/dark.ipynb #da4c0111
+def _inside(child: Element, paper: Element | None) -> bool:
+    "Whether a part of some axes is drawn in them, on their paper"
+    name, at = child.get("id", ""), _place(child)
+    if paper is None:
+        return child.find(f".//{_SVG}image") is not None
+    if name.startswith("text") and at:
+        corners = [float(v) for v in re.findall(r"-?\d+\.?\d*", paper.get("d"))]
+        return all(min(ends) <= v <= max(ends) for v, ends in zip(at, (corners[0::2], corners[1::2]), strict=True))
+    frame = name.startswith("patch") and "fill: none" in ElementTree.tostring(child, "unicode")
+    return not (name.startswith("matplotlib.axis") or frame)
 
+# %% ../../nbs/book/dark.ipynb #da4c0112
 def _over_image(axes: Element) -> set[Element]:
-    "The image of some axes and what is drawn on it, with the paper if it shows through; nothing where there is no image"
+    "The image of some axes and what is drawn on it, with the paper if it shows through; nothing without an image"
     images = [image.get(_LINK) for image in axes.iter(f"{_SVG}image")]
     if not images:
         return set()
-    corners = [float(v) for v in re.findall(r"-?\d+\.?\d*", axes.find(f".//{_SVG}path").get("d"))]
-    (left, right), (top, bottom) = ((min(v), max(v)) for v in (corners[0::2], corners[1::2]))
-
-    def inside(child: Element) -> bool:
-        name, at = child.get("id", ""), _place(child)
-        if name.startswith("text") and at:
-            return left <= at[0] <= right and top <= at[1] <= bottom
-        frame = name.startswith("patch") and "fill: none" in ElementTree.tostring(child, "unicode")
-        return not (name.startswith("matplotlib.axis") or frame)
-
-    return {child for child in list(axes)[0 if any(map(_is_clear, images)) else 1 :] if inside(child)}
+    paper = axes[0].find(f"{_SVG}path")  # there is none where the axes are switched off
+    first = 0 if paper is None or any(map(_is_clear, images)) else 1
+    return {child for child in list(axes)[first:] if _inside(child, paper)}
 
 # %% ../../nbs/book/dark.ipynb #da4c0011
 @typed
 def draw_dark(
     svg: bytes,  # a figure as matplotlib writes it
 ) -> bytes:      # the same figure for a dark page
-    "A figure in the colours `DARK`; images, other colours and what lies over an image stay. ValueError for what is no SVG"
+    "A figure in the colours `DARK`; other colours, images and what lies over them stay. ValueError for no SVG"
     try:
         root = ElementTree.fromstring(svg)
     except ElementTree.ParseError as error:

@@ -23,7 +23,8 @@ from urllib.parse import unquote, urlsplit
 # %% ../../nbs/book/site.ipynb #cbf9cf62
 from .dark import draw_dark
 from .front import IS_PASSPORT
-from .pages import alt_text, checkout, figures_of, front_matter, notebooks, read_notebook, write_notebook
+from .pages import (alt_text, checkout, figures_of, front_matter, notebooks, read_notebook,
+                                   write_notebook)
 from .run import refresh_pages
 from .settings import write_atomic
 from .shape import claim_ids, name_documented, shape_page
@@ -221,8 +222,8 @@ def _pair_drawings(page: str) -> str:
         given = f"{m[1]} {m[3].removesuffix('/')}"
         look = "".join(re.findall(r'class="([^"]*)"', given))
         rest = re.sub(r'class="[^"]*"|loading="\w+"', "", given).strip()
-        kinds = (("wb-light", ""), ("wb-night", ".dark"))
-        return "".join(f'<img class="{f"{look} {kind}".strip()}" src="{m[2]}{suffix}.svg" {rest} loading="lazy">'
+        kinds = ((f"{look} wb-light", ""), (f"{look} wb-night", ".dark"))
+        return "".join(f'<img class="{kind.strip()}" src="{m[2]}{suffix}.svg" {rest} loading="lazy">'
                        for kind, suffix in kinds)
     return _DRAWING.sub(pair, page)
 

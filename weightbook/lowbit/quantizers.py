@@ -1228,7 +1228,7 @@ LAYOUT_FILE = "weightbook_quantized.json"
 @dataclass(frozen=True)
 class SavedLayer:
     "How layers of one class get into a layout and out of it"
-    describe: Callable[[nn.Module], dict]              # a layer -> what has to be written down, as JSON
+    describe: Callable[[nn.Module], dict]              # a layer -> what describes it, as JSON
     build: Callable[[nn.Module, str, dict], nn.Module] # model, name and description -> the layer to put in place
     inner: str = ""                                    # name of the wrapped module, whose tensors are saved as the wrapper's
 

@@ -853,15 +853,17 @@ def _from_archive(data: str, path: Path, images: int, test: int | None) -> tuple
     return pixels["train"], parts["train_y"][:images].long(), pixels["test"], parts["test_y"][:test].long()
 
 # %% ../../nbs/reparam/01_compander.ipynb #c6f0a002
-_COLOURS = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]  # ImageNet's mean and spread
+_COLOURS = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]  # mean and spread
 
 
 def _cut(photo: Image.Image, size: int, chance: bool) -> Tensor:  # (3, size, size), standardised
-    "The middle of a photograph whose short side is scaled to 256/224 sizes; by chance, any square, and turned or not"
+    "The middle of a photograph whose short side is scaled to 256/224 sizes; by chance, any square, turned or not"
     scale = round(size * 256 / 224) / min(photo.size)
-    photo = photo.convert("RGB").resize([max(size, round(side * scale)) for side in photo.size], Image.Resampling.BILINEAR)
-    left, top = (int(torch.randint(side - size + 1, ())) if chance else (side - size) // 2 for side in photo.size)
-    pixels = torch.from_numpy(np.array(photo.crop((left, top, left + size, top + size)))).permute(2, 0, 1) / 255
+    sides = [max(size, round(side * scale)) for side in photo.size]
+    photo = photo.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
+    left, top = (int(torch.randint(side - size + 1, ())) if chance else (side - size) // 2 for side in sides)
+    square = np.array(photo.crop((left, top, left + size, top + size)))
+    pixels = torch.from_numpy(square).permute(2, 0, 1) / 255
     pixels = pixels.flip(2) if chance and torch.rand(()) < 0.5 else pixels
     return (pixels - _COLOURS[0]) / _COLOURS[1]
 
@@ -872,9 +874,11 @@ class _Photos(Dataset):
     def __init__(self, folder: Path, size: int, chance: bool):  # chance: random squares and flips
         self.size, self.chance = size, chance
         self.classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
-        self.files = [(path, k) for k, name in enumerate(self.classes) for path in sorted((folder / name).iterdir())]
+        files = [(k, sorted((folder / name).iterdir())) for k, name in enumerate(self.classes)]
+        self.files = [(path, k) for k, paths in files for path in paths]
         listed = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path, _ in self.files]
-        report_data(f"photographs {folder.name}", f"sha256:{hashlib.sha256(repr(listed).encode()).hexdigest()}")
+        digest = hashlib.sha256(repr(listed).encode()).hexdigest()
+        report_data(f"photographs {folder.name}", f"sha256:{digest}")
 
     def __len__(self) -> int:
         return len(self.files)
