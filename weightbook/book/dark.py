@@ -65,13 +65,14 @@ def _inside(child: Element, paper: Element | None) -> bool:
         return child.find(f".//{_SVG}image") is not None
     if name.startswith("text") and at:
         corners = [float(v) for v in re.findall(r"-?\d+\.?\d*", paper.get("d"))]
-        return all(min(ends) <= v <= max(ends) for v, ends in zip(at, (corners[0::2], corners[1::2]), strict=True))
+        sides = corners[0::2], corners[1::2]
+        return all(min(ends) <= v <= max(ends) for v, ends in zip(at, sides, strict=True))
     frame = name.startswith("patch") and "fill: none" in ElementTree.tostring(child, "unicode")
     return not (name.startswith("matplotlib.axis") or frame)
 
 # %% ../../nbs/book/dark.ipynb #da4c0112
 def _over_image(axes: Element) -> set[Element]:
-    "The image of some axes and what is drawn on it, with the paper if it shows through; nothing without an image"
+    "The image of some axes and what is drawn on it, with paper that shows through; nothing without an image"
     images = [image.get(_LINK) for image in axes.iter(f"{_SVG}image")]
     if not images:
         return set()
@@ -84,7 +85,7 @@ def _over_image(axes: Element) -> set[Element]:
 def draw_dark(
     svg: bytes,  # a figure as matplotlib writes it
 ) -> bytes:      # the same figure for a dark page
-    "A figure in the colours `DARK`; other colours, images and what lies over them stay. ValueError for no SVG"
+    "A figure in the colours `DARK`; images and what lies over them stay. ValueError for what is no SVG"
     try:
         root = ElementTree.fromstring(svg)
     except ElementTree.ParseError as error:
