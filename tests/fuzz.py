@@ -491,6 +491,7 @@ table(
 )
 
 
+table("book.dark", draw_dark="a step of the site's build: test_site")
 table("book.shape", **dict.fromkeys(("claim_ids", "name_documented", "shape_page"), "a step of the site's build: test_site"))
 
 
