@@ -42,7 +42,7 @@ MOVES = {
 
 STAYS = {
     "a figure": ("rounded", '"Figure 3: perplexity of the main arms"', '"Figure 3"'),
-    "another arm": ("rounded", "exponent=float(report.alpha.median())", "exponent=float(report.alpha.mean())"),
+    "another arm": ("rounded", ".alpha.median()))", ".alpha.mean()))"),
     "the tiles of a map": ("update_shares", "avg_pool2d(moved.abs()[None], (4, 8))", "avg_pool2d(moved.abs()[None], (4, 4))"),
     "a variant of GPTQ": ("rounded", '"GPTQ-ic": dict(dim="ic", act_order=True', '"GPTQ-ic": dict(dim="ic", act_order=False'),
     "a docstring": ("unrounded", "Window losses of the model as it is", "Losses of the model"),

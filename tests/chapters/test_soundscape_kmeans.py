@@ -474,7 +474,7 @@ test_recipe = battery.recipe("soundscape_kmeans", check=six_names)
 
 
 def test_benchmark_rows_are_complete():
-    rows = s5.benchmark(load_settings(device="cpu"), points=30_000, clusters=(8,), steps=4, runs=5, repeats=2)
+    rows = s5.benchmark(load_settings(device="cpu"), points=200_000, clusters=(8,), steps=12, runs=5, repeats=3)
     frame = pd.DataFrame(rows)
     assert set(frame.arm) >= {"written out", "estimator", "batch of 5, a run", "floor"} and (frame.ratio > 0).all()
     assert frame.groupby("case").arm.nunique().min() >= 3
