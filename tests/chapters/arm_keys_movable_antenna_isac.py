@@ -7,6 +7,9 @@ CALLS = {
     "sensed": dict(seed=0, below=4.0),
     "histories": dict(gamma=30.0, rounds=2, drops=2, seed=0),
     "deaf_history": dict(below=4.0, rounds=2, drops=2, seed=0),
+    "plane_waves": dict(who="FA", plane=True, distance=1.0, drops=2, seed=0),
+    "unguarded": dict(rounds=2, drops=2, seed=0),
+    "continued": dict(high=2.0, low=1.0, which=(0,), rounds=2, drops=2, seed=0),
 }
 
 MOVES = {

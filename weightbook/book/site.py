@@ -222,9 +222,8 @@ def _pair_drawings(page: str) -> str:
         given = f"{m[1]} {m[3].removesuffix('/')}"
         look = "".join(re.findall(r'class="([^"]*)"', given))
         rest = re.sub(r'class="[^"]*"|loading="\w+"', "", given).strip()
-        kinds = ((f"{look} wb-light", ""), (f"{look} wb-night", ".dark"))
-        return "".join(f'<img class="{kind.strip()}" src="{m[2]}{suffix}.svg" {rest} loading="lazy">'
-                       for kind, suffix in kinds)
+        light = f'<img class="{f"{look} wb-light".strip()}" src="{m[2]}.svg" {rest}>'
+        return light + f'<img class="{f"{look} wb-night".strip()}" src="{m[2]}.dark.svg" {rest} loading="lazy">'
     return _DRAWING.sub(pair, page)
 
 # %% ../../nbs/book/site.ipynb #b9f6554e
