@@ -222,8 +222,9 @@ def _pair_drawings(page: str) -> str:
         given = f"{m[1]} {m[3].removesuffix('/')}"
         look = "".join(re.findall(r'class="([^"]*)"', given))
         rest = re.sub(r'class="[^"]*"|loading="\w+"', "", given).strip()
-        light = f'<img class="{f"{look} wb-light".strip()}" src="{m[2]}.svg" {rest}>'
-        return light + f'<img class="{f"{look} wb-night".strip()}" src="{m[2]}.dark.svg" {rest} loading="lazy">'
+        look = f"{look} wb-".lstrip()
+        light = f'<img class="{look}light" src="{m[2]}.svg" {rest}>'
+        return light + f'<img class="{look}night" src="{m[2]}.dark.svg" {rest} loading="lazy">'
     return _DRAWING.sub(pair, page)
 
 # %% ../../nbs/book/site.ipynb #b9f6554e
