@@ -3024,6 +3024,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'weightbook/reparam/compander.py'),
                                               'weightbook.reparam.compander._launch_forward': ( 'reparam/compander.html#_launch_forward',
                                                                                                 'weightbook/reparam/compander.py'),
+                                              'weightbook.reparam.compander._of_the_reader': ( 'reparam/compander.html#_of_the_reader',
+                                                                                               'weightbook/reparam/compander.py'),
                                               'weightbook.reparam.compander._plain_weights': ( 'reparam/compander.html#_plain_weights',
                                                                                                'weightbook/reparam/compander.py'),
                                               'weightbook.reparam.compander._pool': ( 'reparam/compander.html#_pool',

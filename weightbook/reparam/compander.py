@@ -32,7 +32,7 @@ from torch.utils.data import Dataset
 from ..blocks.data import load_images
 from ..blocks.kernels import jit, tl, triton, use_triton
 from ..blocks.nets import SmallResNet
-from ..book.arms import report_data
+from ..book.arms import report_data, resolves_data
 from ..book.checks import check_choice, check_integer, check_real, check_tensor, typed
 from ..book.settings import Settings
 
@@ -876,9 +876,6 @@ class _Photos(Dataset):
         self.classes = sorted(path.name for path in folder.iterdir() if path.is_dir())
         files = [(k, sorted((folder / name).iterdir())) for k, name in enumerate(self.classes)]
         self.files = [(path, k) for k, paths in files for path in paths]
-        listed = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path, _ in self.files]
-        digest = hashlib.sha256(repr(listed).encode()).hexdigest()
-        report_data(f"photographs {folder.name}", f"sha256:{digest}")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -887,3 +884,16 @@ class _Photos(Dataset):
         path, label = self.files[at]
         with Image.open(path) as photo:
             return _cut(photo, self.size, self.chance), label
+
+# %% ../../nbs/reparam/01_compander.ipynb #c6f0a012
+@resolves_data
+def _of_the_reader(name: str, settings: Settings) -> str | None:
+    "Digest of an archive or of photographs that the reader has put into the data folder; None: neither"
+    kind, _, what = name.partition(" ")
+    archive, folder = ((settings.data or Path()) / place for place in (f"{what}.npz", what))
+    if settings.data and kind == "images" and archive.is_file():
+        return f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
+    if settings.data and kind == "photographs" and folder.is_dir():
+        listed = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in sorted(folder.rglob("*.*"))]
+        return f"sha256:{hashlib.sha256(repr(listed).encode()).hexdigest()}"
+    return None
